@@ -1,0 +1,56 @@
+import { StringDecoder } from "node:string_decoder";
+
+/** A line of a stream: its text, or the size of one that was over the cap and dropped. */
+export type Line = { text: string } | { droppedBytes: number };
+
+/**
+ * Splits bytes into lines, holding at most `maxBytes` of an unfinished one.
+ * Invalid UTF-8 becomes U+FFFD. A longer line is dropped to its end and reported once, there.
+ */
+export class LineSplitter {
+  readonly #maxBytes: number;
+  #parts: Buffer[] = [];
+  #bytes = 0;
+  #dropping = false;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** The lines that `chunk` completes, in order. */
+  push(chunk: Buffer): Line[] {
+    const lines: Line[] = [];
+    let start = 0;
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
+      this.#add(chunk.subarray(start, end));
+      lines.push(this.#finish());
+      start = end + 1;
+    }
+    this.#add(chunk.subarray(start));
+    return lines;
+  }
+
+  /** The last line, when the stream ended without a newline. */
+  end(): Line[] {
+    return this.#bytes === 0 ? [] : [this.#finish()];
+  }
+
+  #add(part: Buffer): void {
+    this.#bytes += part.length;
+    if (this.#bytes > this.#maxBytes) {
+      this.#dropping = true;
+      this.#parts = [];
+    }
+    if (!this.#dropping && part.length > 0) this.#parts.push(part);
+  }
+
+  #finish(): Line {
+    const line = this.#dropping
+      ? { droppedBytes: this.#bytes }
+      : { text: new StringDecoder("utf8").end(Buffer.concat(this.#parts)) };
+    this.#parts = [];
+    this.#bytes = 0;
+    this.#dropping = false;
+    return line;
+  }
+}

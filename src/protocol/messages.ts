@@ -1,0 +1,110 @@
+/**
+ * Every message between the host and the agent daemon, one JSON object a line. Both sides parse with these schemas.
+ * Contract: a turn ends with exactly one END_TURN, whatever happened, and nothing of that turn follows it.
+ */
+import { z } from "zod";
+
+export const protocolVersion = 1;
+/** longest line the daemon accepts from a client, in bytes */
+export const maxHostLineBytes = 8 * 1024 * 1024;
+/** longest line the host accepts from the daemon, in bytes */
+export const maxAgentLineBytes = 1024 * 1024;
+/** longest piece of tool input or output carried by an event, in characters */
+export const maxToolTextLength = 16 * 1024;
+
+const turnId = z.string().min(1).max(64);
+
+export const hostMessageSchema = z.discriminatedUnion("type", [
+  /** first line of every client: the daemon answers `hello`, then every logged event with `seq` > `after`, then live ones */
+  z.object({ type: z.literal("attach"), after: z.number().int().min(0) }),
+  /** one user message; queued while another turn runs. `nonce` comes back in END_TURN and nowhere else */
+  z.object({ type: z.literal("user"), turnId, nonce: z.string().min(1).max(128), text: z.string() }),
+  /** ends the running turn with result `interrupted`; without a running turn nothing happens */
+  z.object({ type: z.literal("interrupt") }),
+  z.object({ type: z.literal("set_model"), model: z.string().min(1).max(200) }),
+  /** ends the daemon after the transcript is on disk */
+  z.object({ type: z.literal("shutdown") }),
+]);
+export type HostMessage = z.infer<typeof hostMessageSchema>;
+
+const usageSchema = z.object({
+  inputTokens: z.number(),
+  outputTokens: z.number(),
+  cacheReadTokens: z.number(),
+  cacheWriteTokens: z.number(),
+});
+export type Usage = z.infer<typeof usageSchema>;
+
+export const turnResults = ["success", "interrupted", "error", "max_turns"] as const;
+
+/** place in the session's event log, from 1; `hello` repeats the last one, being unlogged itself */
+const seq = z.number().int().min(0);
+
+export const agentEventSchema = z.discriminatedUnion("type", [
+  z.object({
+    seq,
+    type: z.literal("hello"),
+    protocol: z.number(),
+    sessionId: z.string(),
+    /** true when the conversation continues one that is on disk */
+    resumed: z.boolean(),
+    /** the turn that is running now, null when idle */
+    runningTurnId: turnId.nullable(),
+  }),
+  z.object({ seq, type: z.literal("turn_queued"), turnId, position: z.number().int() }),
+  z.object({ seq, type: z.literal("turn_started"), turnId }),
+  z.object({ seq, type: z.literal("text_delta"), turnId, text: z.string() }),
+  /** text streamed since the last finished block is void: the API request is being repeated */
+  z.object({ seq, type: z.literal("text_discarded"), turnId }),
+  z.object({
+    seq,
+    type: z.literal("tool_started"),
+    turnId,
+    toolId: z.string(),
+    name: z.string(),
+    /** JSON of the tool's input, cut to maxToolTextLength */
+    input: z.string(),
+  }),
+  z.object({
+    seq,
+    type: z.literal("tool_ended"),
+    turnId,
+    toolId: z.string(),
+    isError: z.boolean(),
+    /** cut to maxToolTextLength */
+    output: z.string(),
+  }),
+  z.object({
+    seq,
+    type: z.literal("status"),
+    turnId: turnId.optional(),
+    kind: z.enum(["retry", "compacting", "model", "crash", "notice"]),
+    message: z.string(),
+  }),
+  z.object({ seq, type: z.literal("usage"), turnId, usage: usageSchema }),
+  /** a client's line that could not be used: malformed, unknown or over the cap. The connection goes on */
+  z.object({ seq, type: z.literal("protocol_error"), reason: z.string() }),
+  z.object({
+    seq,
+    type: z.literal("END_TURN"),
+    turnId,
+    nonce: z.string(),
+    result: z.enum(turnResults),
+    /** the agent's last words, empty when there were none; cut to half of maxAgentLineBytes */
+    text: z.string(),
+    /** why, when result is not `success` */
+    error: z.object({ message: z.string(), apiStatus: z.number().nullable() }).nullable(),
+    usage: usageSchema,
+    costUsd: z.number(),
+    durationMs: z.number(),
+  }),
+]);
+export type AgentEvent = z.infer<typeof agentEventSchema>;
+export type EndTurn = Extract<AgentEvent, { type: "END_TURN" }>;
+
+/** An event before the log has numbered it. */
+export type UnnumberedEvent = AgentEvent extends infer Event
+  ? Event extends AgentEvent
+    ? Omit<Event, "seq">
+    : never
+  : never;

@@ -1,0 +1,168 @@
+/**
+ * What every provider offers. Nothing outside sandbox/ branches on a provider's name: differences are `capabilities`.
+ * One contract suite, test/contract/, runs against each.
+ */
+import type { Readable, Writable } from "node:stream";
+import type { Secret } from "../secret.ts";
+
+export type Role = "agent" | "proxy" | "syncer";
+
+/**
+ * Where a sandbox may connect to.
+ * `host`: the host's own network, for trusted roles only.
+ * A list: these hostnames and the sandbox named by `proxy`, nothing else; empty means the proxy alone.
+ */
+export type EgressPolicy =
+  | { kind: "host" }
+  | {
+      kind: "allow";
+      /** exact hostnames, or `*.example.com` for the names below one */
+      hostnames: readonly string[];
+      /** address of the credential proxy, as its Sandbox gave it */
+      proxy?: PortAddress;
+    }
+  | { kind: "dangerously-allow-all-hostnames"; proxy?: PortAddress };
+
+/** Read-only files of the host, placed in the sandbox. */
+export interface FileMount {
+  hostPath: string;
+  path: string;
+}
+
+/** A writable folder that outlives the sandbox. Two sandboxes never hold one volume at once. */
+export interface VolumeMount {
+  volume: Volume;
+  path: string;
+  /** folder inside the volume, made when missing; the volume's root when undefined */
+  subfolder?: string;
+}
+
+export interface Limits {
+  memoryMiB: number;
+  processes: number;
+  /** largest file that may be written */
+  fileSizeMiB: number;
+  lifetimeMs: number;
+}
+
+export interface SandboxSpec {
+  role: Role;
+  /** unique among running sandboxes of the provider */
+  name: string;
+  /** argument vector of the main process; its end is the sandbox's end */
+  command: readonly string[];
+  /** the whole environment besides what the provider itself sets; never holds a credential */
+  env: Readonly<Record<string, string>>;
+  /** for trusted roles: readable by the main process as /run/secrets/<name>, in no environment and no argument */
+  secrets: Readonly<Record<string, Secret>>;
+  workingDirectory: string;
+  files: readonly FileMount[];
+  volumes: readonly VolumeMount[];
+  limits: Limits;
+  egress: EgressPolicy;
+  /** ports that the main process serves; see PortAddress */
+  ports: readonly number[];
+  tags: Readonly<Record<string, string>>;
+}
+
+/** How a process in another sandbox reaches a port. */
+export interface PortAddress {
+  url: string;
+  /** unix socket inside the calling sandbox, where the provider has one: faster, and needs no network */
+  socketPath?: string;
+  /** for the provider that made it */
+  hostPath?: string;
+}
+
+export interface ExecOptions {
+  /** added to the sandbox's own environment */
+  env?: Readonly<Record<string, string>>;
+  workingDirectory?: string;
+}
+
+/** A process in a sandbox. `exited` never rejects. */
+export interface SandboxProcess {
+  stdin: Writable;
+  stdout: Readable;
+  stderr: Readable;
+  exited: Promise<{ code: number | null; signal: string | null }>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** Why a sandbox ended. `killed` is a signal from somebody else, `exited` the main process's own end. */
+export type EndReason = "exited" | "killed" | "terminated" | "memory" | "lifetime";
+
+export interface SandboxEnd {
+  reason: EndReason;
+  code: number | null;
+  /** one sentence for the user */
+  message: string;
+  /** last lines of the main process's output, at most 8 KiB, as it wrote them (hostile) */
+  outputTail: string;
+}
+
+/**
+ * Contract: a created sandbox runs until its main process ends, a limit is met, it is terminated, or the process that
+ * made it is gone, whatever killed that one. `exited` never rejects. `terminate` may be called twice and resolves when
+ * no process, mount, socket or scratch file is left.
+ */
+export interface Sandbox extends AsyncDisposable {
+  readonly id: string;
+  readonly name: string;
+  readonly role: Role;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly exited: Promise<SandboxEnd>;
+  exec(argv: readonly string[], options?: ExecOptions): Promise<SandboxProcess>;
+  /** The address at which agent sandboxes reach `port`, one of the spec's. */
+  address(port: number): PortAddress;
+  /** Makes other sandboxes' commits to the volumes visible, where the provider needs that. */
+  refreshVolumes(): Promise<void>;
+  status(): "running" | "ended";
+  /** `graceMs`: how long the main process may take to end after SIGTERM; 0 kills at once. */
+  terminate(options?: { graceMs?: number }): Promise<void>;
+}
+
+export interface Volume extends AsyncDisposable {
+  readonly name: string;
+  /** folder on the host, where the provider keeps volumes there */
+  readonly hostPath: string | undefined;
+}
+
+export interface SandboxRecord {
+  id: string;
+  name: string;
+  role: Role;
+  tags: Record<string, string>;
+  startedAt: string;
+}
+
+export interface Capabilities {
+  gpu: boolean;
+  /** true when a sandbox survives the process that made it */
+  detach: boolean;
+}
+
+/** One thing that a provider needs from the machine. */
+export interface Requirement {
+  name: string;
+  /** `missing` stops sandboxes from working, `warning` does not */
+  state: "ok" | "warning" | "missing";
+  detail: string;
+  /** what to run or change; undefined when nothing is to be done */
+  remedy?: string;
+}
+
+/** Every waiting call takes an AbortSignal; an aborted create leaves nothing behind. */
+export interface Provider extends AsyncDisposable {
+  readonly name: string;
+  readonly capabilities: Capabilities;
+  /** What is there and what is missing, for `doctor`; the checks really run. */
+  requirements(): Promise<Requirement[]>;
+  create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
+  /** The running sandbox of that name made by this process. */
+  find(name: string): Promise<Sandbox | undefined>;
+  /** Running sandboxes of this user whose tags include all of `tags`. */
+  list(tags?: Readonly<Record<string, string>>): Promise<SandboxRecord[]>;
+  /** Opens a volume, made when missing, locked against a second writer: a BusyError names the holder. */
+  volume(name: string): Promise<Volume>;
+}
