@@ -1,0 +1,28 @@
+import type { Role } from "../provider.ts";
+
+/** The host ids that a sandbox's processes have. */
+export interface Identity {
+  uid: number;
+  gid: number;
+  /** true when modal-sb runs as root and must change to these ids */
+  fromRoot: boolean;
+}
+
+/** Id of every process inside a sandbox, whatever it is on the host. */
+export const insideUid = 1000;
+
+/**
+ * Ids of sandboxes started by root. They lie in the range that systemd's table of ids leaves unused (60578-61183,
+ * https://systemd.io/UIDS-GIDS/) and below 65536, so that they exist in containers with one block of ids, too.
+ * Trusted roles differ from agents: an agent that got out would still not be the proxy's user.
+ */
+const agentUidFromRoot = 61100;
+const trustedUidFromRoot = 61101;
+
+/** Root gives up its rights; an ordinary user's sandboxes run as that user, in a user namespace either way. */
+export function identityFor(role: Role): Identity {
+  const uid = process.getuid?.() ?? insideUid;
+  if (uid !== 0) return { uid, gid: process.getgid?.() ?? uid, fromRoot: false };
+  const id = role === "agent" ? agentUidFromRoot : trustedUidFromRoot;
+  return { uid: id, gid: id, fromRoot: true };
+}

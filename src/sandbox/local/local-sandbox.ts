@@ -1,0 +1,252 @@
+/** One running bubblewrap: its start, the processes beside its main one, its limits and its end. */
+import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Duplex, Readable, Writable } from "node:stream";
+import { messageOf, SandboxError } from "../../errors.ts";
+import type {
+  EndReason,
+  ExecOptions,
+  PortAddress,
+  Sandbox,
+  SandboxEnd,
+  SandboxProcess,
+  SandboxSpec,
+} from "../provider.ts";
+import type { HostPrograms } from "./host-programs.ts";
+import type { Identity } from "./identity.ts";
+import { enterArguments, launchFds } from "./launch.ts";
+import { limitMemory, type MemoryLimit } from "./memory-limit.ts";
+import { childrenOf } from "./process-table.ts";
+
+const outputTailBytes = 8 * 1024;
+/** setTimeout's longest delay */
+const maxTimerMs = 2 ** 31 - 1;
+
+export interface LocalSandboxOptions {
+  id: string;
+  spec: SandboxSpec;
+  programs: HostPrograms;
+  identity: Identity;
+  /** the whole environment of the sandbox */
+  environment: Record<string, string>;
+  addresses: ReadonlyMap<number, PortAddress>;
+  /** the launch chain's argument vector, and bubblewrap's own arguments */
+  argv: readonly string[];
+  bwrapArguments: readonly string[];
+  /** removes what the sandbox had on the host; called once, after its last process ended */
+  cleanUp: () => Promise<void>;
+}
+
+export class LocalSandbox implements Sandbox {
+  readonly id: string;
+  readonly name: string;
+  readonly role: SandboxSpec["role"];
+  readonly tags: SandboxSpec["tags"];
+  readonly exited: Promise<SandboxEnd>;
+  readonly #options: LocalSandboxOptions;
+  readonly #child: ChildProcess;
+  readonly #processes = new Set<ChildProcess>();
+  #firstPid = 0;
+  #reason: EndReason | undefined;
+  #outputTail = Buffer.alloc(0);
+  #ended = false;
+  #memoryLimit: MemoryLimit | undefined;
+  #memoryKill = "";
+  #lifetime: NodeJS.Timeout | undefined;
+
+  private constructor(options: LocalSandboxOptions) {
+    this.#options = options;
+    this.id = options.id;
+    this.name = options.spec.name;
+    this.role = options.spec.role;
+    this.tags = options.spec.tags;
+    const secrets = Object.keys(options.spec.secrets).map(() => "pipe" as const);
+    this.#child = spawn(options.argv[0] as string, options.argv.slice(1), {
+      env: options.environment,
+      stdio: ["ignore", "pipe", "pipe", "pipe", "pipe", "pipe", ...secrets],
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on("data", (chunk) => this.#keepTail(chunk));
+    this.exited = this.#waitForEnd();
+  }
+
+  /** Resolves when the main process has been started. Throws a SandboxError with bubblewrap's words when it was not. */
+  static async start(options: LocalSandboxOptions, signal?: AbortSignal): Promise<LocalSandbox> {
+    const sandbox = new LocalSandbox(options);
+    try {
+      await sandbox.#handshake(signal);
+    } catch (error) {
+      sandbox.#child.kill("SIGKILL");
+      const end = await sandbox.exited;
+      signal?.throwIfAborted();
+      const words = end.outputTail.trim() || messageOf(error);
+      throw new SandboxError(`The sandbox "${sandbox.name}" did not start: ${words}`, {
+        hint: "modal-sb doctor says what this machine lacks",
+        cause: error,
+      });
+    }
+    return sandbox;
+  }
+
+  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<SandboxProcess> {
+    if (this.#ended) throw new SandboxError(`The sandbox "${this.name}" has ended`);
+    const [program, ...rest] = enterArguments({
+      programs: this.#options.programs,
+      identity: this.#options.identity,
+      pid: this.#firstPid,
+      network: this.#options.spec.egress.kind === "host" ? "host" : "own",
+      limits: this.#options.spec.limits,
+      workingDirectory: options.workingDirectory ?? this.#options.spec.workingDirectory,
+      argv,
+    });
+    const spawnOptions: SpawnOptions = {
+      env: { ...this.#options.environment, ...options.env },
+      stdio: ["pipe", "pipe", "pipe"],
+    };
+    const child = spawn(program as string, rest, spawnOptions);
+    this.#processes.add(child);
+    child.stdin?.on("error", () => {});
+    const exited = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
+      child.once("error", () => resolve({ code: 127, signal: null }));
+      child.once("exit", (code, signal) => resolve({ code, signal }));
+    }).finally(() => this.#processes.delete(child));
+    return {
+      stdin: child.stdin as Writable,
+      stdout: child.stdout as Readable,
+      stderr: child.stderr as Readable,
+      exited,
+      kill: (signal) => signalEntered(child, signal),
+    };
+  }
+
+  address(port: number): PortAddress {
+    const address = this.#options.addresses.get(port);
+    if (!address) throw new SandboxError(`The sandbox "${this.name}" serves no port ${port}`);
+    return address;
+  }
+
+  async refreshVolumes(): Promise<void> {
+    // local volumes are folders: every commit is visible at once
+  }
+
+  status(): "running" | "ended" {
+    return this.#ended ? "ended" : "running";
+  }
+
+  async terminate(options: { graceMs?: number } = {}): Promise<void> {
+    this.#end("terminated", options.graceMs ?? 0);
+    await this.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.terminate();
+  }
+
+  async #handshake(signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    const { spec } = this.#options;
+    const streams = this.#child.stdio as unknown as Duplex[];
+    for (const stream of streams) stream?.on("error", () => {});
+    streams[launchFds.args]?.end(this.#options.bwrapArguments.map((argument) => `${argument}\0`).join(""));
+    Object.values(spec.secrets).forEach((secret, index) => {
+      streams[launchFds.firstSecret + index]?.end(secret.reveal());
+    });
+    const info = streams[launchFds.info] as Duplex;
+    const channel = streams[launchFds.channel] as Duplex;
+    const ended = once(this.#child, "exit", signal ? { signal } : {}).then(() => {
+      throw new Error("it ended at once");
+    });
+    ended.catch(() => {});
+    const text = await Promise.race([readJson(info), ended]);
+    this.#firstPid = (JSON.parse(text) as { "child-pid": number })["child-pid"];
+    await Promise.race([once(channel, "data"), ended]);
+    channel.end("go\n");
+    this.#memoryLimit = limitMemory(this.#firstPid, spec.limits.memoryMiB, (kill) => {
+      this.#memoryKill = `a process with ${kill.ownMiB} MiB was ended: the sandbox may use ${spec.limits.memoryMiB} MiB`;
+    });
+    this.#lifetime = setTimeout(() => this.#end("lifetime", 2000), Math.min(spec.limits.lifetimeMs, maxTimerMs));
+  }
+
+  /** Asks the main process to end, and after the grace ends the pid namespace, with all that is in it. */
+  #end(reason: EndReason, graceMs: number): void {
+    if (this.#ended) return;
+    this.#reason ??= reason;
+    const kill = () => {
+      if (this.#firstPid !== 0) killQuietly(this.#firstPid, "SIGKILL");
+      this.#child.kill("SIGKILL");
+    };
+    const main = childrenOf(this.#firstPid)[0];
+    if (main !== undefined && graceMs > 0) killQuietly(main, "SIGTERM");
+    const timer = setTimeout(kill, main === undefined ? 0 : graceMs);
+    void this.exited.then(() => clearTimeout(timer));
+  }
+
+  async #waitForEnd(): Promise<SandboxEnd> {
+    const [code, signal] = await new Promise<[number | null, string | null]>((resolve) => {
+      this.#child.once("error", (error) => {
+        this.#keepTail(Buffer.from(messageOf(error)));
+        resolve([127, null]);
+      });
+      this.#child.once("close", (...end) => resolve(end));
+    });
+    this.#ended = true;
+    this.#memoryLimit?.stop();
+    clearTimeout(this.#lifetime);
+    // processes that entered end with the namespace; their host halves are waited for, so that none is left
+    await Promise.all(
+      [...this.#processes].map((child) =>
+        child.exitCode === null && child.signalCode === null ? once(child, "exit") : null,
+      ),
+    );
+    await this.#options.cleanUp();
+    const killed = signal !== null || code === 128 + 9;
+    const reason = this.#reason ?? (killed ? (this.#memoryKill ? "memory" : "killed") : "exited");
+    return { reason, code, message: this.#describe(reason, code), outputTail: this.#outputTail.toString("utf8") };
+  }
+
+  #describe(reason: EndReason, code: number | null): string {
+    const minutes = Math.round(this.#options.spec.limits.lifetimeMs / 60_000);
+    const messages: Record<EndReason, string> = {
+      exited: `its main process ended with code ${code}`,
+      killed: "its main process was killed",
+      terminated: "it was stopped",
+      memory: `it used too much memory: ${this.#memoryKill}`,
+      lifetime: `its lifetime of ${minutes} min was over`,
+    };
+    return messages[reason];
+  }
+
+  #keepTail(chunk: Buffer): void {
+    this.#outputTail = Buffer.concat([this.#outputTail, chunk]).subarray(-outputTailBytes);
+  }
+}
+
+/** nsenter waits for the process that it put into the namespace: that one is signalled, not nsenter. */
+function signalEntered(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const inside = childrenOf(child.pid);
+  if (inside.length === 0) child.kill(signal);
+  for (const pid of inside) killQuietly(pid, signal);
+}
+
+/** Reads until the text is whole JSON. */
+async function readJson(stream: Duplex): Promise<string> {
+  let text = "";
+  for await (const chunk of stream) {
+    text += chunk;
+    try {
+      JSON.parse(text);
+      return text;
+    } catch {
+      // more is to come
+    }
+  }
+  throw new Error("bubblewrap gave no process number");
+}
+
+function killQuietly(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it ended by itself
+  }
+}

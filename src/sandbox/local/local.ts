@@ -1,0 +1,263 @@
+/** The local provider: bubblewrap on this machine. What a sandbox sees is put together here. */
+import { randomBytes } from "node:crypto";
+import { chmodSync, chownSync, existsSync, mkdirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { BusyError, SandboxError } from "../../errors.ts";
+import type { PortAddress, Provider, Requirement, Sandbox, SandboxRecord, SandboxSpec, Volume } from "../provider.ts";
+import type { ProviderOptions } from "../sandbox.ts";
+import { type Bind, bwrapArguments } from "./bwrap-arguments.ts";
+import { curatedEtc, proxyHostname } from "./curated-etc.ts";
+import { startEgressFilter } from "./egress-filter.ts";
+import { findHostPrograms, type HostPrograms } from "./host-programs.ts";
+import { identityFor } from "./identity.ts";
+import { type Door, launchFds, launchPlan } from "./launch.ts";
+import { LocalSandbox } from "./local-sandbox.ts";
+import { type PackageIndexes, readPackageIndexes } from "./package-indexes.ts";
+import { findPython, type Python } from "./python.ts";
+import { checkRequirements, pythonMissing } from "./requirements.ts";
+import {
+  liveRecords,
+  openStateFolders,
+  removeFolder,
+  type StateFolders,
+  sweepDeadRecords,
+  writeRecord,
+} from "./state-folders.ts";
+import { giveFolder, openVolume } from "./volume.ts";
+
+const proxyDoorSocket = "/run/proxy";
+const egressDoor: Door = { port: 3128, socketPath: "/run/egress/egress.sock" };
+/** folder in which a sandbox serves port N, as the unix socket N.sock */
+const portsFolder = "/run/ports";
+
+/** Finds what the provider needs, once. A SandboxError says what is missing. */
+export async function createLocalProvider(options: ProviderOptions): Promise<Provider> {
+  const folders = openStateFolders(resolve(options.stateFolder), options.hostEnvironment["XDG_RUNTIME_DIR"]);
+  sweepDeadRecords(folders);
+  return new LocalProvider(folders, options.hostEnvironment);
+}
+
+class LocalProvider implements Provider {
+  readonly name = "local";
+  readonly capabilities = { gpu: false, detach: false };
+  readonly #folders: StateFolders;
+  readonly #environment: ProviderOptions["hostEnvironment"];
+  readonly #sandboxes = new Set<Sandbox>();
+  readonly #starting = new Set<string>();
+
+  constructor(folders: StateFolders, environment: ProviderOptions["hostEnvironment"]) {
+    this.#folders = folders;
+    this.#environment = environment;
+  }
+
+  requirements(): Promise<Requirement[]> {
+    return checkRequirements(this.#environment, this.#folders);
+  }
+
+  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+    signal?.throwIfAborted();
+    const programs = findHostPrograms(this.#environment["PATH"]);
+    const python = findPython(this.#environment["PATH"], this.#folders.cache);
+    if (!python) throw pythonMissing();
+    if (this.#starting.has(spec.name) || liveRecords(this.#folders).some((record) => record.name === spec.name)) {
+      throw new BusyError(`A sandbox named "${spec.name}" is running`);
+    }
+    this.#starting.add(spec.name);
+    try {
+      const sandbox = await startSandbox(
+        { spec, programs, python, folders: this.#folders, indexes: readPackageIndexes(this.#environment) },
+        signal,
+      );
+      this.#sandboxes.add(sandbox);
+      void sandbox.exited.then(() => this.#sandboxes.delete(sandbox));
+      return sandbox;
+    } finally {
+      this.#starting.delete(spec.name);
+    }
+  }
+
+  async find(name: string): Promise<Sandbox | undefined> {
+    return [...this.#sandboxes].find((sandbox) => sandbox.name === name);
+  }
+
+  async list(tags: Readonly<Record<string, string>> = {}): Promise<SandboxRecord[]> {
+    return liveRecords(this.#folders).filter((record) =>
+      Object.entries(tags).every(([key, value]) => record.tags[key] === value),
+    );
+  }
+
+  async volume(name: string): Promise<Volume> {
+    return openVolume(this.#folders.volumes, name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#sandboxes].map((sandbox) => sandbox.terminate()));
+  }
+}
+
+interface StartParts {
+  spec: SandboxSpec;
+  programs: HostPrograms;
+  python: Python;
+  folders: StateFolders;
+  indexes: PackageIndexes;
+}
+
+async function startSandbox(parts: StartParts, signal: AbortSignal | undefined): Promise<LocalSandbox> {
+  const { spec, folders, programs } = parts;
+  const id = `sb-${randomBytes(8).toString("hex")}`;
+  const identity = identityFor(spec.role);
+  const running = join(folders.running, id);
+  const scratch = join(folders.scratch, id);
+  await using undo = new AsyncDisposableStack();
+  const cleanUp = async () => {
+    await filter?.[Symbol.asyncDispose]();
+    removeFolder(scratch);
+    removeFolder(running);
+  };
+  let filter: AsyncDisposable | undefined;
+  undo.defer(cleanUp);
+
+  mkdirSync(running, { mode: 0o755 });
+  chmodSync(running, 0o755);
+  mkdirSync(join(running, "stage"));
+  writeRecord(
+    running,
+    { id, name: spec.name, role: spec.role, tags: { ...spec.tags }, startedAt: new Date().toISOString() },
+    scratch,
+  );
+  for (const folder of [join(running, "ports"), join(scratch, "tmp")]) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (identity.fromRoot) chownSync(folder, identity.uid, identity.gid);
+  }
+  // agents of another uid connect to these sockets
+  chmodSync(join(running, "ports"), 0o755);
+
+  const network = spec.egress.kind === "host" ? ("host" as const) : ("own" as const);
+  const doors: Door[] = [];
+  const binds: Bind[] = [
+    ...(await curatedEtc(join(running, "etc"), id, network)),
+    ...toolchainBinds(parts.python, parts.indexes),
+    { hostPath: join(scratch, "tmp"), path: "/tmp", writable: true },
+    ...volumeBinds(spec, identity),
+    ...spec.files.map((file) => ({ ...file, writable: false })),
+  ];
+  if (spec.ports.length > 0) binds.push({ hostPath: join(running, "ports"), path: portsFolder, writable: true });
+  if (spec.egress.kind !== "host") {
+    const egressFolder = join(running, "egress");
+    mkdirSync(egressFolder, { mode: 0o755 });
+    const { endpoints } = parts.indexes;
+    filter = await startEgressFilter({
+      socketPath: join(egressFolder, "egress.sock"),
+      policy: spec.egress,
+      trusted: endpoints,
+    });
+    binds.push({ hostPath: egressFolder, path: dirname(egressDoor.socketPath), writable: false });
+    doors.push(egressDoor);
+    const { proxy } = spec.egress;
+    if (proxy?.hostPath && proxy.socketPath) {
+      binds.push({ hostPath: proxy.hostPath, path: proxyDoorSocket, writable: false });
+      doors.push({ port: Number(new URL(proxy.url).port), socketPath: proxy.socketPath });
+    }
+  }
+  const plan = launchPlan({
+    programs,
+    identity,
+    binds,
+    stageFolder: join(running, "stage"),
+    limits: spec.limits,
+    doors,
+    command: spec.command,
+  });
+  const sandbox = await LocalSandbox.start(
+    {
+      id,
+      spec,
+      programs,
+      identity,
+      environment: environmentOf(parts, id, doors),
+      addresses: new Map(spec.ports.map((port) => [port, portAddress(running, port)])),
+      argv: plan.argv,
+      bwrapArguments: bwrapArguments({
+        hostname: id,
+        network,
+        binds: plan.binds,
+        secretFds: new Map(Object.keys(spec.secrets).map((name, index) => [name, launchFds.firstSecret + index])),
+        infoFd: launchFds.info,
+        workingDirectory: spec.workingDirectory,
+        limits: spec.limits,
+      }),
+      cleanUp,
+    },
+    signal,
+  );
+  undo.move();
+  return sandbox;
+}
+
+function portAddress(running: string, port: number): PortAddress {
+  return {
+    url: `http://${proxyHostname}:${port}`,
+    socketPath: `${proxyDoorSocket}/${port}.sock`,
+    hostPath: join(running, "ports"),
+  };
+}
+
+/** The node that runs modal-sb, Python, and what the host's package settings point to, at their own paths. */
+function toolchainBinds(python: Python, indexes: PackageIndexes): Bind[] {
+  const nodePrefix = dirname(dirname(process.execPath));
+  const paths = [...indexes.paths, ...(python.prefix === "/usr" ? [] : [python.prefix])];
+  const hasNpm = !nodePrefix.startsWith("/usr") && existsSync(join(nodePrefix, "lib/node_modules/npm"));
+  return [
+    { hostPath: process.execPath, path: "/agent/bin/node", writable: false },
+    ...(hasNpm ? [{ hostPath: nodePrefix, path: "/opt/node", writable: false }] : []),
+    ...paths
+      .filter((path) => !path.startsWith("/usr/") && !path.startsWith("/etc/ssl/"))
+      .map((path) => ({ hostPath: path, path, writable: false })),
+  ];
+}
+
+function volumeBinds(spec: SandboxSpec, identity: { uid: number; gid: number }): Bind[] {
+  return spec.volumes.map(({ volume, path, subfolder }) => {
+    if (volume.hostPath === undefined)
+      throw new SandboxError(`Volume "${volume.name}" is not one of the local provider`);
+    const hostPath = join(volume.hostPath, subfolder ?? "");
+    if (!existsSync(hostPath) || subfolder === undefined) giveFolder(hostPath, identity.uid, identity.gid);
+    return { hostPath, path, writable: true };
+  });
+}
+
+function environmentOf(parts: StartParts, id: string, doors: readonly Door[]): Record<string, string> {
+  const { python, spec } = parts;
+  const filter = `http://127.0.0.1:${egressDoor.port}`;
+  const noProxy = `localhost,127.0.0.1,::1,${proxyHostname}`;
+  const path = [
+    "/data/venv/bin",
+    "/agent/bin",
+    dirname(python.executable),
+    "/opt/node/bin",
+    "/usr/local/bin",
+    "/usr/bin",
+    "/bin",
+  ];
+  return {
+    PATH: [...new Set(path)].join(":"),
+    HOME: spec.role === "agent" ? "/data/home" : "/tmp",
+    USER: "agent",
+    LANG: "C.UTF-8",
+    TMPDIR: "/tmp",
+    MODAL_SANDBOX_ID: id,
+    ...parts.indexes.environment,
+    ...(doors.includes(egressDoor) && {
+      HTTP_PROXY: filter,
+      HTTPS_PROXY: filter,
+      http_proxy: filter,
+      https_proxy: filter,
+      NO_PROXY: noProxy,
+      no_proxy: noProxy,
+      // node's own clients and npm look at the variables only when told to
+      NODE_USE_ENV_PROXY: "1",
+    }),
+    ...spec.env,
+  };
+}

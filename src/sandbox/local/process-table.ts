@@ -1,0 +1,85 @@
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+const pageBytes = 4096;
+
+/** A process of a sandbox, by its number inside. */
+export interface InsideProcess {
+  pid: number;
+  /** memory that is its own, in bytes: resident and not shared */
+  ownBytes: number;
+}
+
+/** The processes in the pid namespace of host process `pid`, read from that sandbox's own /proc; empty when it ended. */
+export function processesInside(pid: number): InsideProcess[] {
+  const proc = `/proc/${pid}/root/proc`;
+  try {
+    return readdirSync(proc)
+      .filter((name) => /^\d+$/.test(name))
+      .map((name) => ({ pid: Number(name), ownBytes: ownBytes(`${proc}/${name}/statm`) }));
+  } catch {
+    // the sandbox ended between two looks
+    return [];
+  }
+}
+
+/** Proportional share of memory of all processes inside, in bytes: exact, and a hundred times the work of statm. */
+export function proportionalBytes(pid: number): number {
+  const proc = `/proc/${pid}/root/proc`;
+  return processesInside(pid)
+    .map((inside) => /^Pss:\s+(\d+) kB/m.exec(readOrEmpty(`${proc}/${inside.pid}/smaps_rollup`)))
+    .reduce((sum, match) => sum + Number(match?.[1] ?? 0) * 1024, 0);
+}
+
+/** The host's number of the process that is `insidePid` in the namespace of host process `pid`. */
+export function hostPidOf(pid: number, insidePid: number): number | undefined {
+  const namespace = linkOrEmpty(`/proc/${pid}/ns/pid`);
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .find((candidate) => {
+      if (linkOrEmpty(`/proc/${candidate}/ns/pid`) !== namespace) return false;
+      const numbers = /^NSpid:\s+(.*)$/m.exec(readOrEmpty(`/proc/${candidate}/status`))?.[1]?.split(/\s+/);
+      return Number(numbers?.at(-1)) === insidePid;
+    });
+}
+
+/** Children of every thread of a process. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+      readOrEmpty(`/proc/${pid}/task/${thread}/children`).split(" ").filter(Boolean).map(Number),
+    );
+  } catch {
+    // the process ended
+    return [];
+  }
+}
+
+/** When a process started, in clock ticks since boot: with the pid it names one process for ever. */
+export function startTime(pid: number): string | undefined {
+  // the command name in field 2 may hold spaces and parentheses: fields are counted from its end
+  return readOrEmpty(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ")[19];
+}
+
+function ownBytes(statm: string): number {
+  const [, resident, shared] = readOrEmpty(statm).split(" ").map(Number);
+  return ((resident ?? 0) - (shared ?? 0)) * pageBytes;
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    // processes end while they are looked at
+    return "";
+  }
+}
+
+function linkOrEmpty(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // as above, or a process of another user
+    return "";
+  }
+}

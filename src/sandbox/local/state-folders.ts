@@ -1,0 +1,114 @@
+/** Where the local provider keeps things on the host, and how what a dead process left is found and removed. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { messageOf, SandboxError } from "../../errors.ts";
+import type { SandboxRecord } from "../provider.ts";
+import { startTime } from "./process-table.ts";
+
+export interface StateFolders {
+  volumes: string;
+  /** sockets and small files of running sandboxes: short paths, for a unix socket's has 107 bytes at most */
+  running: string;
+  /** their /tmp folders */
+  scratch: string;
+  cache: string;
+}
+
+interface OwnedRecord extends SandboxRecord {
+  ownerPid: number;
+  ownerStartTime: string;
+  scratch: string;
+}
+
+/** Makes the folders. A SandboxError says which one cannot be written. */
+export function openStateFolders(stateFolder: string, runtimeFolder: string | undefined): StateFolders {
+  const fromRoot = process.getuid?.() === 0;
+  const folders = {
+    volumes: join(stateFolder, "volumes"),
+    running: fromRoot ? "/run/modal-sb" : join(runtimeFolder ?? tmpdir(), `modal-sb-${process.getuid?.()}`),
+    scratch: join(stateFolder, "scratch"),
+    cache: join(stateFolder, "cache"),
+  };
+  for (const folder of Object.values(folders)) makeFolder(folder);
+  const running = lstatSync(folders.running);
+  if (!running.isDirectory() || running.uid !== process.getuid?.()) {
+    throw new SandboxError(`Cannot use "${folders.running}": it belongs to another user`, {
+      hint: "set XDG_RUNTIME_DIR to a folder of your own",
+    });
+  }
+  // root's sandboxes run as another user, which must be able to walk through
+  chmodSync(folders.running, fromRoot ? 0o711 : 0o700);
+  return folders;
+}
+
+/** The folder of one running sandbox, with the record by which other processes find it. */
+export function writeRecord(folder: string, record: SandboxRecord, scratch: string): void {
+  const owned: OwnedRecord = {
+    ...record,
+    ownerPid: process.pid,
+    ownerStartTime: startTime(process.pid) ?? "",
+    scratch,
+  };
+  writeFileSync(join(folder, "record.json"), JSON.stringify(owned), { mode: 0o600 });
+}
+
+/** Records of sandboxes whose makers live. */
+export function liveRecords(folders: StateFolders): SandboxRecord[] {
+  return readRecords(folders)
+    .filter((found) => found.alive)
+    .map(({ record }) => ({
+      id: record.id,
+      name: record.name,
+      role: record.role,
+      tags: record.tags,
+      startedAt: record.startedAt,
+    }));
+}
+
+/** Removes files of sandboxes whose makers are gone; their processes ended with them. */
+export function sweepDeadRecords(folders: StateFolders): void {
+  for (const { folder, record, alive } of readRecords(folders)) {
+    if (alive) continue;
+    if (record.scratch.startsWith(`${folders.scratch}/`)) removeFolder(record.scratch);
+    removeFolder(folder);
+  }
+}
+
+/** Removes a folder that a sandbox wrote to: it may hold folders without permissions, and links, which are not followed. */
+export function removeFolder(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch {
+    // an agent can close its own folders to us: opened here, links left alone
+    spawnSync("/usr/bin/find", [folder, "-type", "d", "-exec", "chmod", "u+rwx", "{}", ";"], { stdio: "ignore" });
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new SandboxError(`Cannot write to "${folder}": ${messageOf(error)}`, {
+      hint: "choose another place with XDG_STATE_HOME or the stateFolder setting",
+      cause: error,
+    });
+  }
+}
+
+function readRecords(folders: StateFolders): { folder: string; record: OwnedRecord; alive: boolean }[] {
+  return readdirSync(folders.running).flatMap((name) => {
+    const folder = join(folders.running, name);
+    const path = join(folder, "record.json");
+    if (!existsSync(path)) return [];
+    try {
+      const record = JSON.parse(readFileSync(path, "utf8")) as OwnedRecord;
+      return [{ folder, record, alive: startTime(record.ownerPid) === record.ownerStartTime }];
+    } catch {
+      // being written or being removed by its maker: left to the next sweep
+      return [];
+    }
+  });
+}

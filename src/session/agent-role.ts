@@ -1,0 +1,72 @@
+/** What the agent's sandbox is made of. Nothing here may hold a credential: preflight.ts looks at the result. */
+import type { EgressPolicy, PortAddress, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import type { SessionOptions } from "./contract.ts";
+import { bundledInstructions, claudePackage, nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
+
+export const agentSocket = "/run/modal-sb/agent.sock";
+
+/** Makes the Python environment on the data volume while the daemon starts; it is there when the agent first wants it. */
+const startScript = `if [ ! -e /data/venv/bin/pip ]; then
+  ( nice python3 -m venv --without-pip --system-site-packages /data/venv &&
+    printf '#!/bin/sh\\nexec /data/venv/bin/python -m pip "$@"\\n' > /data/venv/bin/pip &&
+    chmod 755 /data/venv/bin/pip ) > /dev/null 2>&1 &
+fi
+exec "$@"`;
+
+export interface AgentParts {
+  options: SessionOptions;
+  sessionId: string;
+  /** the random half of the sandbox key */
+  token: string;
+  data: Volume;
+  trackio: Volume;
+  proxy: PortAddress;
+}
+
+/** The spec of the agent's sandbox. */
+export function agentSpec(parts: AgentParts): SandboxSpec {
+  const { options, proxy } = parts;
+  return {
+    role: "agent",
+    name: `${options.name}-agent`,
+    command: ["/bin/sh", "-c", startScript, "sh", nodePath, runtimeModule("agent/daemon")],
+    env: {
+      ANTHROPIC_BASE_URL: proxy.url,
+      ...(proxy.socketPath !== undefined && { ANTHROPIC_UNIX_SOCKET: proxy.socketPath }),
+      MODAL_SB_SANDBOX_TOKEN: parts.token,
+      MODAL_SB_AGENT: JSON.stringify({
+        sessionId: parts.sessionId,
+        socketPath: agentSocket,
+        dataFolder: "/data",
+        cwd: "/app",
+        maxTurns: options.maxTurns,
+        ...(options.model !== undefined && { model: options.model }),
+      }),
+      HF_HOME: "/data/hf-cache",
+      TRACKIO_DIR: "/tmp/trackio",
+      TRACKIO_STORAGE_MODE: "sqlite",
+      IS_SANDBOX: "1",
+    },
+    secrets: {},
+    workingDirectory: "/app",
+    files: [
+      ...runtimeFiles(["agent", "protocol"], ["zod", "@anthropic-ai/claude-agent-sdk", claudePackage()]),
+      { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude" },
+    ],
+    volumes: [
+      { volume: parts.data, path: "/data" },
+      { volume: parts.data, path: "/app", subfolder: "app" },
+      { volume: parts.trackio, path: "/trackio" },
+    ],
+    limits: options.limits,
+    egress: egressOf(options, proxy),
+    ports: [],
+    tags: { session: options.name },
+  };
+}
+
+function egressOf(options: SessionOptions, proxy: PortAddress): EgressPolicy {
+  const { egressHostnames } = options;
+  if (egressHostnames === "dangerously-allow-all-hostnames") return { kind: egressHostnames, proxy };
+  return { kind: "allow", hostnames: egressHostnames, proxy };
+}

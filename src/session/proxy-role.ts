@@ -1,0 +1,78 @@
+/** The credential proxy as a sandbox of its own, and the host's hand on its control socket. */
+import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import type { Secret } from "../secret.ts";
+import type { SessionOptions } from "./contract.ts";
+import { type LineLink, openLineLink } from "./line-link.ts";
+import { nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
+
+const proxyPort = 8080;
+const controlSocket = "/run/modal-sb/control.sock";
+const maxControlLineBytes = 64 * 1024;
+
+export interface ProxyRole {
+  sandbox: Sandbox;
+  address: PortAddress;
+  /** One request to the control socket; rejects with the proxy's words when it refuses. */
+  control(request: { op: string; [field: string]: unknown }): Promise<Record<string, unknown>>;
+}
+
+/** Starts the proxy. It answers `control` as soon as it listens; requests wait for it until then. */
+export async function startProxyRole(options: SessionOptions, audit: Volume, signal?: AbortSignal): Promise<ProxyRole> {
+  const sandbox = await options.provider.create(proxySpec(options, audit), signal);
+  const waiting = new Map<
+    number,
+    { resolve: (answer: Record<string, unknown>) => void; reject: (error: Error) => void }
+  >();
+  let nextId = 1;
+  const link: LineLink = await openLineLink(sandbox, controlSocket, maxControlLineBytes, (line) => {
+    if (!("text" in line)) return;
+    const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string };
+    const waiter = waiting.get(answer.id);
+    waiting.delete(answer.id);
+    if (answer.ok) waiter?.resolve(answer);
+    else waiter?.reject(new Error(`The credential proxy refused: ${answer.error}`));
+  });
+  void link.ended.then(() => {
+    for (const waiter of waiting.values()) waiter.reject(new Error("The credential proxy ended"));
+    waiting.clear();
+  });
+  return {
+    sandbox,
+    address: sandbox.address(proxyPort),
+    control: (request) =>
+      new Promise((resolve, reject) => {
+        const id = nextId++;
+        waiting.set(id, { resolve, reject });
+        link.send({ id, ...request });
+      }),
+  };
+}
+
+function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
+  const { apiKey, authToken, origin } = options.anthropic;
+  const secrets: Record<string, Secret> = {};
+  if (apiKey) secrets["ANTHROPIC_API_KEY"] = apiKey;
+  if (authToken) secrets["ANTHROPIC_AUTH_TOKEN"] = authToken;
+  return {
+    role: "proxy",
+    name: `${options.name}-proxy`,
+    command: [nodePath, runtimeModule("proxy/main")],
+    env: {
+      MODAL_SB_PROXY_CONFIG: JSON.stringify({
+        upstreams: { anthropic: { origin } },
+        listenPath: `/run/ports/${proxyPort}.sock`,
+        controlPath: controlSocket,
+        auditPath: "/audit/audit.ndjson",
+        credentialsFolder: "/run/secrets",
+      }),
+    },
+    secrets,
+    workingDirectory: "/tmp",
+    files: runtimeFiles(["proxy", "errors", "secret", "log"], ["zod", "undici"]),
+    volumes: [{ volume: audit, path: "/audit" }],
+    limits: { ...options.limits, memoryMiB: 1024, processes: 64 },
+    egress: { kind: "host" },
+    ports: [proxyPort],
+    tags: { session: options.name },
+  };
+}

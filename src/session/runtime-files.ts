@@ -1,0 +1,44 @@
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { FileMount } from "../sandbox/provider.ts";
+
+/** this file lies in src/session/ of a checkout or dist/session/ of an installed package */
+const codeFolder = dirname(dirname(fileURLToPath(import.meta.url)));
+const packageFolder = dirname(codeFolder);
+const extension = fileURLToPath(import.meta.url).endsWith(".ts") ? "ts" : "js";
+
+/** Where our own code lies in every sandbox. */
+const runtimeFolder = "/agent";
+export const nodePath = `${runtimeFolder}/bin/node`;
+
+export const bundledInstructions = join(packageFolder, "instructions");
+
+/** The path, in a sandbox, of a module such as "agent/daemon". */
+export function runtimeModule(name: string): string {
+  return `${runtimeFolder}/code/${name}.${extension}`;
+}
+
+/** Parts of our code (a folder such as "agent", a module such as "errors") and the packages they import, at /agent. */
+export function runtimeFiles(parts: readonly string[], packages: readonly string[]): FileMount[] {
+  const names = parts.map((name) => (existsSync(join(codeFolder, name)) ? name : `${name}.${extension}`));
+  return [
+    // its "type": "module" is what makes node read our files as ECMAScript modules
+    { hostPath: join(packageFolder, "package.json"), path: `${runtimeFolder}/package.json` },
+    ...names.map((name) => ({ hostPath: join(codeFolder, name), path: `${runtimeFolder}/code/${name}` })),
+    ...packages.map((name) => ({ hostPath: packagePath(name), path: `${runtimeFolder}/node_modules/${name}` })),
+  ];
+}
+
+/** The npm package that holds the claude program for this machine. */
+export function claudePackage(): string {
+  return `@anthropic-ai/claude-agent-sdk-linux-${process.arch}`;
+}
+
+/** A dependency's folder: in our own node_modules, or in that of the project that installed us. */
+function packagePath(name: string): string {
+  for (let folder = packageFolder; ; folder = dirname(folder)) {
+    const path = join(folder, "node_modules", name);
+    if (existsSync(path) || folder === "/") return path;
+  }
+}

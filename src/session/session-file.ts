@@ -1,0 +1,50 @@
+import { randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf, SandboxError, UsageError } from "../errors.ts";
+
+/** Throws a UsageError for a name that cannot be a folder's and a sandbox's. */
+export function checkSessionName(name: string): void {
+  if (/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(name)) return;
+  throw new UsageError(`Bad session name "${name}"`, {
+    hint: "use up to 64 letters, digits, dashes and underscores, beginning with a letter or a digit",
+  });
+}
+
+/** The id of the session called `name`: kept on the host since its first start, because the agent can write to /data. */
+export function sessionIdOf(stateFolder: string, name: string): string {
+  const folder = join(stateFolder, "sessions");
+  const path = join(folder, `${name}.json`);
+  const known = readSession(path);
+  if (known) return known;
+  const session = { sessionId: randomUUID(), createdAt: new Date().toISOString() };
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileSync(`${path}.new`, JSON.stringify(session), { mode: 0o600, flush: true });
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    throw new SandboxError(`Cannot write "${path}": ${messageOf(error)}`, {
+      hint: "choose another place with XDG_STATE_HOME or the stateFolder setting",
+      cause: error,
+    });
+  }
+  return session.sessionId;
+}
+
+function readSession(path: string): string | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch {
+    // a session that was never started
+    return undefined;
+  }
+  try {
+    return (JSON.parse(text) as { sessionId: string }).sessionId;
+  } catch (error) {
+    throw new SandboxError(`The session file "${path}" is damaged: ${messageOf(error)}`, {
+      hint: "remove it to start the session anew",
+      cause: error,
+    });
+  }
+}

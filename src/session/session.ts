@@ -1,0 +1,274 @@
+/**
+ * One conversation, start to finish. The proxy and the agent start together; a lost sandbox ends the running turns and
+ * is replaced when the next turn comes. The conversation itself lies on the data volume.
+ */
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
+import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
+import type { Sandbox, Volume } from "../sandbox/provider.ts";
+import type { Secret } from "../secret.ts";
+import { type AgentLink, attachToAgent } from "./agent-link.ts";
+import { agentSpec } from "./agent-role.ts";
+import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
+import { refuseVisibleCredentials } from "./preflight.ts";
+import { type ProxyRole, startProxyRole } from "./proxy-role.ts";
+import { checkSessionName, sessionIdOf } from "./session-file.ts";
+
+export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
+
+/** events logged before this client came are not shown again */
+const onlyNewEvents = Number.MAX_SAFE_INTEGER;
+const helloTimeoutMs = 60_000;
+/** for the transcript to reach the disk */
+const shutdownGraceMs = 3000;
+
+interface OpenTurn {
+  nonce: string;
+  text: string;
+  startedAt: number;
+  resolve: (end: EndTurn) => void;
+}
+
+interface Running {
+  proxy: ProxyRole;
+  agent: Sandbox;
+  link: AgentLink;
+}
+
+/** Opens a session and begins to start it; see `ready`. A bad name, a busy or unwritable session throws at once. */
+export async function openSession(options: SessionOptions): Promise<Session> {
+  checkSessionName(options.name);
+  await using undo = new AsyncDisposableStack();
+  const volumes: Record<"data" | "trackio" | "audit", Volume> = {
+    data: undo.use(await options.provider.volume(`${options.name}-data`)),
+    trackio: undo.use(await options.provider.volume(`${options.name}-trackio`)),
+    audit: undo.use(await options.provider.volume(`${options.name}-audit`)),
+  };
+  const session = new RunningSession(options, sessionIdOf(options.stateFolder, options.name), volumes, undo.move());
+  return session;
+}
+
+class RunningSession implements Session {
+  readonly name: string;
+  readonly ready: Promise<void>;
+  readonly #options: SessionOptions;
+  readonly #sessionId: string;
+  readonly #volumes: Record<"data" | "trackio" | "audit", Volume>;
+  readonly #locks: AsyncDisposableStack;
+  readonly #abort = new AbortController();
+  readonly #listeners = new Set<(event: SessionEvent) => void>();
+  readonly #turns = new Map<string, OpenTurn>();
+  /** the start under way or done; undefined when a sandbox was lost and no turn has asked for a new one */
+  #start: Promise<Running> | undefined;
+  #lastSeq = 0;
+  #disposed: Promise<void> | undefined;
+
+  constructor(
+    options: SessionOptions,
+    sessionId: string,
+    volumes: Record<"data" | "trackio" | "audit", Volume>,
+    locks: AsyncDisposableStack,
+  ) {
+    this.name = options.name;
+    this.#options = options;
+    this.#sessionId = sessionId;
+    this.#volumes = volumes;
+    this.#locks = locks;
+    this.ready = this.#running().then(() => {});
+    // whoever does not wait for `ready` learns of the failure from the first turn
+    this.ready.catch(() => {});
+  }
+
+  subscribe(listener: (event: SessionEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async runTurn(text: string): Promise<EndTurn> {
+    const turnId = randomUUID();
+    const { promise, resolve } = Promise.withResolvers<EndTurn>();
+    const turn: OpenTurn = { nonce: randomBytes(16).toString("hex"), text, startedAt: Date.now(), resolve };
+    this.#turns.set(turnId, turn);
+    try {
+      const { link } = await this.#running();
+      if (this.#turns.has(turnId)) link.send({ type: "user", turnId, nonce: turn.nonce, text });
+    } catch (error) {
+      this.#endTurn(turnId, turn, messageOf(error));
+    }
+    return await promise;
+  }
+
+  interrupt(): void {
+    void this.#start?.then(({ link }) => link.send({ type: "interrupt" })).catch(() => {});
+  }
+
+  async kill(): Promise<void> {
+    const running = await this.#start?.catch(() => undefined);
+    await running?.agent.terminate();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= this.#dispose();
+    await this.#disposed;
+  }
+
+  async #dispose(): Promise<void> {
+    this.#abort.abort(new SandboxError("The session was closed"));
+    const running = await this.#start?.catch(() => undefined);
+    if (running) await stop(running);
+    this.#failTurns("the session was closed");
+    await this.#locks.disposeAsync();
+  }
+
+  #running(): Promise<Running> {
+    this.#start ??= this.#startAll().catch((error: unknown) => {
+      this.#start = undefined;
+      throw error;
+    });
+    return this.#start;
+  }
+
+  async #startAll(): Promise<Running> {
+    const signal = this.#abort.signal;
+    signal.throwIfAborted();
+    await using undo = new AsyncDisposableStack();
+    const proxy = await startProxyRole(this.#options, this.#volumes.audit, signal);
+    undo.use(proxy.sandbox);
+    const token = randomBytes(32).toString("base64url");
+    const spec = agentSpec({
+      options: this.#options,
+      sessionId: this.#sessionId,
+      token,
+      data: this.#volumes.data,
+      trackio: this.#volumes.trackio,
+      proxy: proxy.address,
+    });
+    refuseVisibleCredentials(spec, this.#allCredentials());
+    const agent = await this.#options.provider.create(spec, signal);
+    undo.use(agent);
+    const hello = Promise.withResolvers<void>();
+    const link = await attachToAgent(agent, this.#lastSeq === 0 ? onlyNewEvents : this.#lastSeq, {
+      onEvent: (event) => {
+        if (event.type === "hello") hello.resolve();
+        this.#take(event);
+      },
+      onBadLine: (reason) => this.#notice("protocol_error", `The agent sent what is not the protocol: ${reason}`),
+    });
+    const granted = proxy.control({
+      op: "grant",
+      sandboxId: agent.id,
+      tokenHash: createHash("sha256").update(token).digest("hex"),
+      expiresAt: Date.now() + this.#options.limits.lifetimeMs,
+      upstreams: ["anthropic"],
+    });
+    await Promise.all([firstOf(hello.promise, agent, proxy.sandbox, signal), granted]);
+    undo.move();
+    const running = { proxy, agent, link };
+    this.#watch(running);
+    this.#notice("sandbox_started", `The agent runs in sandbox ${agent.id}`);
+    return running;
+  }
+
+  /** Whichever part ends first takes the others with it. */
+  #watch(running: Running): void {
+    const lost = (what: string) => async (end?: { message: string }) => {
+      if (this.#start === undefined || this.#disposed) return;
+      this.#start = undefined;
+      const message = `The ${what} was lost${end ? `: ${end.message}` : ""}`;
+      this.#notice("sandbox_lost", `${message}. The conversation is kept; the next turn continues it in a new sandbox`);
+      await stop(running);
+      this.#failTurns(message);
+    };
+    void running.agent.exited.then(lost("agent's sandbox"));
+    void running.proxy.sandbox.exited.then(lost("credential proxy"));
+    void running.link.ended.then(() => lost("connection to the agent")());
+  }
+
+  #allCredentials(): ReadonlyMap<string, Secret> {
+    const { apiKey, authToken } = this.#options.anthropic;
+    return new Map([
+      ...this.#options.knownCredentials,
+      ...(apiKey ? ([["ANTHROPIC_API_KEY", apiKey]] as const) : []),
+      ...(authToken ? ([["ANTHROPIC_AUTH_TOKEN", authToken]] as const) : []),
+    ]);
+  }
+
+  #take(event: AgentEvent): void {
+    if (event.type === "hello") {
+      this.#lastSeq = event.seq;
+      if (event.resumed) this.#notice("session_resumed", `The conversation "${this.name}" continues`);
+    } else if (event.seq > this.#lastSeq) {
+      this.#lastSeq = event.seq;
+    }
+    if (event.type === "END_TURN") this.#takeEnd(event);
+    else this.#publish(event);
+  }
+
+  /** Only the daemon knows the nonce of a running turn. */
+  #takeEnd(event: EndTurn): void {
+    const turn = this.#turns.get(event.turnId);
+    if (!turn || turn.nonce !== event.nonce) {
+      this.#notice("protocol_error", "The end of a turn was announced that this client does not know; ignored");
+      return;
+    }
+    this.#turns.delete(event.turnId);
+    this.#publish(event);
+    turn.resolve(event);
+  }
+
+  #failTurns(message: string): void {
+    for (const [turnId, turn] of this.#turns) this.#endTurn(turnId, turn, message);
+  }
+
+  /** Ends a turn that the agent can no longer end. */
+  #endTurn(turnId: string, turn: OpenTurn, message: string): void {
+    if (!this.#turns.delete(turnId)) return;
+    const end: EndTurn = {
+      seq: this.#lastSeq,
+      type: "END_TURN",
+      turnId,
+      nonce: turn.nonce,
+      result: "error",
+      text: "",
+      error: { message, apiStatus: null },
+      usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
+      costUsd: 0,
+      durationMs: Date.now() - turn.startedAt,
+    };
+    this.#publish(end);
+    turn.resolve(end);
+  }
+
+  #notice(kind: Extract<SessionEvent, { type: "host_notice" }>["kind"], message: string): void {
+    this.#publish({ type: "host_notice", kind, message });
+  }
+
+  #publish(event: SessionEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}
+
+/** Lets the daemon finish its transcript, ends the grant by ending the proxy, and leaves nothing. */
+async function stop(running: Running): Promise<void> {
+  await running.agent.terminate({ graceMs: shutdownGraceMs });
+  await running.proxy.sandbox.terminate({ graceMs: 1000 });
+}
+
+/** Resolves with `hello`; rejects with the reason when a sandbox ended first or nothing came in time. */
+async function firstOf(hello: Promise<void>, agent: Sandbox, proxy: Sandbox, signal: AbortSignal): Promise<void> {
+  const ended = async (what: string, sandbox: Sandbox) => {
+    const end = await sandbox.exited;
+    const words = end.outputTail.trim().split("\n").at(-1);
+    throw new SandboxError(`The ${what} ended while starting: ${end.message}${words ? ` (${words})` : ""}`);
+  };
+  const timeout = AbortSignal.any([signal, AbortSignal.timeout(helloTimeoutMs)]);
+  const late = new Promise<never>((_resolve, reject) => {
+    timeout.addEventListener("abort", () => {
+      const reason: unknown = timeout.reason;
+      reject(reason instanceof ModalSbError ? reason : new SandboxError("The agent did not answer within 60 s"));
+    });
+  });
+  const failures = [ended("agent's sandbox", agent), ended("credential proxy", proxy), late];
+  for (const failure of failures) failure.catch(() => {});
+  await Promise.race([hello, ...failures]);
+}
