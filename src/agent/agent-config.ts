@@ -1,0 +1,27 @@
+/** What the host tells the daemon, in the environment variable MODAL_SB_AGENT. */
+export interface AgentConfig {
+  /** the session's id on the host; its files lie in <dataFolder>/sessions/<sessionId>/ */
+  sessionId: string;
+  socketPath: string;
+  dataFolder: string;
+  cwd: string;
+  maxTurns: number;
+  /** undefined: claude's own default */
+  model?: string;
+  /** undefined: the program that the SDK's platform package brings */
+  claudePath?: string;
+}
+
+/** Reads the variable. Throws when it is absent or lacks a field: only a wrong host can cause that. */
+export function parseAgentConfig(json: string | undefined): AgentConfig {
+  const config = JSON.parse(json ?? "null") as AgentConfig | null;
+  for (const field of ["sessionId", "socketPath", "dataFolder", "cwd", "maxTurns"] as const) {
+    if (config?.[field] === undefined) throw new Error(`MODAL_SB_AGENT lacks "${field}"`);
+  }
+  return config as AgentConfig;
+}
+
+/** The folder of this session on the data volume. */
+export function sessionFolder(config: AgentConfig): string {
+  return `${config.dataFolder}/sessions/${config.sessionId}`;
+}
