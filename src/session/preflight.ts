@@ -4,10 +4,10 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { credentialForms, minCredentialLength } from "../credential-forms.ts";
 import { CredentialVisibleError } from "../errors.ts";
 import type { SandboxSpec } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
-import { credentialForms, minCredentialLength } from "./credential-forms.ts";
 
 const maxFileBytes = 16 * 1024 * 1024;
 const maxTotalBytes = 256 * 1024 * 1024;

@@ -1,0 +1,261 @@
+import assert from "node:assert/strict";
+import { appendFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { startScriptedApi } from "../../src/demo/scripted-api.ts";
+import { echo } from "../../src/demo/scripts/echo.ts";
+import { temporaryFolder } from "../helpers/temporary-folder.ts";
+import { type DaemonClient, RunningDaemon } from "./running-daemon.ts";
+
+async function withDaemon(body: (parts: Awaited<ReturnType<typeof start>>) => Promise<void>, maxTurns = 100) {
+  await using folder = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  await using parts = await start(folder.path, api, maxTurns);
+  await body(parts);
+}
+
+async function start(folder: string, api: Awaited<ReturnType<typeof startScriptedApi>>, maxTurns: number) {
+  const daemon = await RunningDaemon.start({ folder, origin: api.origin, maxTurns });
+  const client = await daemon.attach();
+  return { folder, api, daemon, client, [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose]() };
+}
+
+/** The text that the user saw of a turn. */
+function shown(client: DaemonClient, turnId: string): string {
+  let text = "";
+  for (const event of client.events) {
+    if (event.type === "text_delta" && event.turnId === turnId) text += event.text;
+  }
+  return text;
+}
+
+test("a turn streams its text, then ends with it, the nonce and the usage", () =>
+  withDaemon(async ({ client }) => {
+    const { turnId, end } = client.say("hello");
+    const { nonce, result, text, error, usage, costUsd, durationMs } = await end;
+    assert.deepEqual(
+      { nonce, result, text, error },
+      { nonce: `nonce-${turnId}`, result: "success", text: "turn 1: You said: hello", error: null },
+    );
+    assert.equal(shown(client, turnId), text);
+    assert.ok(usage.outputTokens > 0 && costUsd > 0 && durationMs > 0);
+  }));
+
+test("the second request carries the first turn", () =>
+  withDaemon(async ({ client, api }) => {
+    await client.say("my name is Ada").end;
+    assert.equal((await client.say("who am I").end).text, "turn 2: You said: who am I");
+    assert.match(JSON.stringify(api.requests.at(-1)?.body), /my name is Ada.*You said: my name is Ada.*who am I/);
+  }));
+
+test("messages sent while a turn runs are turns of their own, in order", () =>
+  withDaemon(async ({ client }) => {
+    const turns = ["one", "two", "three"].map((text) => client.say(text));
+    const ends = await Promise.all(turns.map((turn) => turn.end));
+    assert.deepEqual(
+      ends.map((end) => end.text),
+      ["turn 1: You said: one", "turn 2: You said: two", "turn 3: You said: three"],
+    );
+    const queued = client.events.flatMap((event) => (event.type === "turn_queued" ? [event.turnId] : []));
+    assert.ok(queued.includes(turns[1]?.turnId ?? "") && queued.includes(turns[2]?.turnId ?? ""));
+  }));
+
+test("a tool's call, input and output are events", () =>
+  withDaemon(async ({ client, folder }) => {
+    const { end } = client.say("!bash pwd");
+    assert.match((await end).text, new RegExp(`${folder}/app`));
+    const started = await client.waitFor("tool_started");
+    assert.deepEqual([started.name, JSON.parse(started.input).command], ["Bash", "pwd"]);
+    const ended = await client.waitFor("tool_ended");
+    assert.deepEqual([ended.toolId, ended.isError], [started.toolId, false]);
+    assert.match(ended.output, /app/);
+  }));
+
+test("an interrupt ends the turn, and the session goes on", () =>
+  withDaemon(async ({ client }) => {
+    const { turnId, end } = client.say("!hang");
+    await client.waitFor("text_delta", (event) => event.turnId === turnId);
+    client.send({ type: "interrupt" });
+    assert.equal((await end).result, "interrupted");
+    assert.match((await client.say("still there?").end).text, /still there/);
+  }));
+
+test("an interrupt right behind the message ends the turn, too", () =>
+  withDaemon(async ({ client }) => {
+    const { end } = client.say("!hang");
+    client.send({ type: "interrupt" });
+    assert.equal((await end).result, "interrupted");
+  }));
+
+test("an interrupt ends a running tool", () =>
+  withDaemon(async ({ client }) => {
+    const { end } = client.say("!bash tail -f /dev/null");
+    await client.waitFor("tool_started");
+    client.send({ type: "interrupt" });
+    assert.equal((await end).result, "interrupted");
+  }));
+
+test("an error of the API ends the turn with its status", () =>
+  withDaemon(async ({ client }) => {
+    const end = await client.say("!error 403").end;
+    assert.equal(end.result, "error");
+    assert.equal(end.error?.apiStatus, 403);
+    assert.match((await client.say("again").end).text, /again/);
+  }));
+
+test("a request that is repeated voids the text that it had streamed", () =>
+  withDaemon(async ({ client }) => {
+    const { turnId, end } = client.say("!die");
+    assert.equal((await end).text, "recovered");
+    await client.waitFor("text_discarded", (event) => event.turnId === turnId);
+    await client.waitFor("status", (event) => event.kind === "retry");
+  }));
+
+test("too many steps end the turn with max_turns", () =>
+  withDaemon(async ({ client }) => {
+    const end = await client.say("!bash true").end;
+    assert.equal(end.result, "max_turns");
+  }, 1));
+
+test("claude killed in mid-turn costs that turn; the conversation goes on", () =>
+  withDaemon(async ({ client, api }) => {
+    await client.say("remember the number 42").end;
+    const { turnId, end } = client.say("!bash tail -f /dev/null");
+    await client.waitFor("tool_started", (event) => event.turnId === turnId);
+    await killClaude(api);
+    assert.equal((await end).result, "error");
+    assert.match((await end).error?.message ?? "", /SIGKILL/);
+    await client.waitFor("status", (event) => event.kind === "crash");
+    assert.match((await client.say("go on").end).text, /You said: go on/);
+    assert.match(JSON.stringify(api.requests.at(-1)?.body), /remember the number 42/);
+    assert.deepEqual(await processesWith("tail\0-f\0/dev/null"), []);
+  }));
+
+test("a daemon that is killed leaves what the next one continues, replayed from any event", async () => {
+  await using folder = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  let seen: number;
+  {
+    await using first = await start(folder.path, api, 100);
+    const end = await first.client.say("the word is kumquat").end;
+    seen = end.seq;
+    await first.client.say("second").end;
+    await first.daemon.end("SIGKILL");
+  }
+  await using second = await RunningDaemon.start({ folder: folder.path, origin: api.origin });
+  await using client = await second.attach(seen);
+  assert.equal((await client.waitFor("hello")).resumed, true);
+  assert.equal((await client.waitFor("END_TURN")).text, "turn 2: You said: second");
+  assert.ok(client.events.every((event) => event.type === "hello" || event.seq > seen));
+  assert.match((await client.say("third").end).text, /third/);
+  assert.match(JSON.stringify(api.requests.at(-1)?.body), /kumquat/);
+});
+
+test("a torn last line in the event log is cut off", async () => {
+  await using folder = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  let log: string;
+  {
+    await using first = await start(folder.path, api, 100);
+    await first.client.say("one").end;
+    log = join(first.daemon.dataFolder, "sessions/00000000-0000-4000-8000-000000000000/events.ndjson");
+  }
+  await appendFile(log, '{"seq":99999,"type":"text_del');
+  await using second = await RunningDaemon.start({ folder: folder.path, origin: api.origin });
+  await using client = await second.attach();
+  await client.say("two").end;
+  const numbers = (await readFile(log, "utf8"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line).seq);
+  assert.deepEqual(
+    numbers,
+    Array.from(numbers, (_, index) => index + 1),
+  );
+});
+
+test("two clients watch one session", () =>
+  withDaemon(async ({ client, daemon }) => {
+    await using watcher = await daemon.attach();
+    const { turnId, end } = client.say("hello");
+    await end;
+    const seen = await watcher.waitFor("END_TURN", (event) => event.turnId === turnId);
+    assert.equal(seen.text, "turn 1: You said: hello");
+  }));
+
+test("lines that are no message are answered, and the connection goes on", () =>
+  withDaemon(async ({ client }) => {
+    client.socket.write('not json\n{"type":"unknown"}\n{"type":"user","turnId":5}\n');
+    client.socket.write(Buffer.from([0xff, 0xfe, 10]));
+    client.socket.write(`${"x".repeat(9 * 1024 * 1024)}\n`);
+    await client.waitFor("protocol_error", (event) => event.reason.includes("bytes was dropped"));
+    const reasons = client.events.flatMap((event) => (event.type === "protocol_error" ? [event.reason] : []));
+    assert.equal(reasons.length, 5);
+    assert.equal((await client.say("fine").end).result, "success");
+  }));
+
+test("a message of 2 MB arrives whole", () =>
+  withDaemon(async ({ client, api }) => {
+    const end = await client.say("x".repeat(2_000_000)).end;
+    assert.equal(end.error?.message, undefined);
+    assert.equal(end.result, "success");
+    assert.ok(JSON.stringify(api.requests.at(-1)?.body).length > 2_000_000);
+    assert.ok(Buffer.byteLength(JSON.stringify(end)) < 1024 * 1024);
+  }));
+
+test("100,000 pieces of text arrive in order, and the log has each", () =>
+  withDaemon(async ({ client }) => {
+    const { turnId, end } = client.say("!many 100000");
+    assert.equal((await end).result, "success");
+    assert.equal(shown(client, turnId), Array.from({ length: 100_000 }, (_, index) => `tick ${index + 1}\n`).join(""));
+  }));
+
+test("SIGTERM in mid-turn ends the turn, and the daemon with code 0", () =>
+  withDaemon(async ({ client, daemon }) => {
+    const { turnId, end } = client.say("!hang");
+    await client.waitFor("text_delta", (event) => event.turnId === turnId);
+    assert.equal(await daemon.end(), 0);
+    assert.equal((await end).result, "interrupted");
+  }));
+
+test("CLAUDE.md and skills of /app/.claude are in the request; the environment cannot redirect it", async () => {
+  await using folder = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  const claude = join(folder.path, "app/.claude");
+  await mkdir(join(claude, "skills/juggling"), { recursive: true });
+  await writeFile(join(claude, "CLAUDE.md"), "Always speak of quinces.");
+  await writeFile(
+    join(claude, "skills/juggling/SKILL.md"),
+    "---\nname: juggling\ndescription: How to juggle five quinces\n---\nThrow them.",
+  );
+  await writeFile(
+    join(claude, "settings.json"),
+    JSON.stringify({ env: { ANTHROPIC_BASE_URL: "http://127.0.0.1:9", ANTHROPIC_API_KEY: "other" } }),
+  );
+  await using parts = await start(folder.path, api, 100);
+  assert.equal((await parts.client.say("hello").end).result, "success");
+  const request = api.requests.at(-1);
+  assert.match(JSON.stringify(request?.body), /Always speak of quinces/);
+  assert.match(JSON.stringify(request?.body), /How to juggle five quinces/);
+  assert.equal(request?.headers["x-api-key"], "sb-test.token");
+});
+
+/** Kills the claude that talks to `api`: the one with its origin in the environment. */
+async function killClaude(api: { origin: string }): Promise<void> {
+  for (const { pid, command, environment } of await processes()) {
+    if (command.includes("claude-agent-sdk-linux") && environment.includes(api.origin)) process.kill(pid, "SIGKILL");
+  }
+}
+
+async function processesWith(command: string): Promise<number[]> {
+  const found = (await processes()).filter((process) => process.command.includes(command));
+  return found.map((process) => process.pid);
+}
+
+async function processes(): Promise<{ pid: number; command: string; environment: string }[]> {
+  const pids = (await readdir("/proc")).map(Number).filter(Number.isInteger);
+  const read = (pid: number, name: string) => readFile(`/proc/${pid}/${name}`, "utf8").catch(() => "");
+  return Promise.all(
+    pids.map(async (pid) => ({ pid, command: await read(pid, "cmdline"), environment: await read(pid, "environ") })),
+  );
+}

@@ -1,0 +1,150 @@
+/** The agent daemon as a process of this machine, with the real claude, against a scripted API. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdir } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { LineSplitter } from "../../src/protocol/json-lines.ts";
+import { type AgentEvent, agentEventSchema, type EndTurn, maxAgentLineBytes } from "../../src/protocol/messages.ts";
+
+const daemonPath = join(import.meta.dirname, "../../src/agent/daemon.ts");
+const deadlineMs = 60_000;
+
+export interface DaemonOptions {
+  /** holds data/, app/ and the socket; a second daemon on it continues the session */
+  folder: string;
+  /** origin of the API */
+  origin: string;
+  /** over the daemon's own environment */
+  env?: Record<string, string>;
+  maxTurns?: number;
+}
+
+/** A client of the daemon's socket, which remembers what it got. */
+export class DaemonClient implements AsyncDisposable {
+  readonly events: AgentEvent[] = [];
+  readonly socket: Socket;
+  readonly #waiters = new Set<() => void>();
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    const lines = new LineSplitter(maxAgentLineBytes);
+    socket.on("error", () => {});
+    socket.on("data", (chunk: Buffer) => {
+      for (const line of lines.push(chunk)) {
+        if (!("text" in line)) throw new Error("the daemon sent a line over the cap");
+        this.events.push(agentEventSchema.parse(JSON.parse(line.text)));
+      }
+      for (const wake of this.#waiters) wake();
+    });
+  }
+
+  send(message: object): void {
+    this.socket.write(`${JSON.stringify(message)}\n`);
+  }
+
+  /** The first event, past or future, of that type that fits. */
+  async waitFor<Type extends AgentEvent["type"]>(
+    type: Type,
+    fits: (event: Extract<AgentEvent, { type: Type }>) => boolean = () => true,
+  ): Promise<Extract<AgentEvent, { type: Type }>> {
+    const find = () => this.events.find((event) => event.type === type && fits(event as never));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const wake = () => {
+      if (find()) resolve();
+    };
+    const tooLate = setTimeout(() => reject(new Error(`No ${type}; got ${JSON.stringify(this.events)}`)), deadlineMs);
+    this.#waiters.add(wake);
+    wake();
+    try {
+      await promise;
+    } finally {
+      clearTimeout(tooLate);
+      this.#waiters.delete(wake);
+    }
+    return find() as Extract<AgentEvent, { type: Type }>;
+  }
+
+  /** Sends a user message; its turn id and the promise of its end. */
+  say(text: string): { turnId: string; end: Promise<EndTurn> } {
+    const turnId = randomUUID();
+    this.send({ type: "user", turnId, nonce: `nonce-${turnId}`, text });
+    return { turnId, end: this.waitFor("END_TURN", (event) => event.turnId === turnId) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.socket.destroy();
+  }
+}
+
+export class RunningDaemon implements AsyncDisposable {
+  readonly process: ChildProcess;
+  readonly socketPath: string;
+  readonly dataFolder: string;
+  stderr = "";
+
+  private constructor(process: ChildProcess, options: DaemonOptions) {
+    this.process = process;
+    this.socketPath = join(options.folder, "agent.sock");
+    this.dataFolder = join(options.folder, "data");
+    process.stderr?.on("data", (chunk) => {
+      this.stderr += chunk;
+    });
+  }
+
+  static async start(options: DaemonOptions): Promise<RunningDaemon> {
+    const { folder, origin, env = {}, maxTurns = 100 } = options;
+    await Promise.all(["data", "app", "home"].map((name) => mkdir(join(folder, name), { recursive: true })));
+    const config = {
+      sessionId: "00000000-0000-4000-8000-000000000000",
+      socketPath: join(folder, "agent.sock"),
+      dataFolder: join(folder, "data"),
+      cwd: join(folder, "app"),
+      maxTurns,
+    };
+    const child = spawn(process.execPath, [daemonPath], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        HOME: join(folder, "home"),
+        MODAL_SANDBOX_ID: "sb-test",
+        MODAL_SB_SANDBOX_TOKEN: "token",
+        CLAUDE_CODE_TMPDIR: folder,
+        ANTHROPIC_BASE_URL: origin,
+        MODAL_SB_AGENT: JSON.stringify(config),
+        ...env,
+      },
+    });
+    return new RunningDaemon(child, options);
+  }
+
+  /** Attaches; retries until the socket is there. `after`: number of the last event that is already known. */
+  async attach(after = 0): Promise<DaemonClient> {
+    for (;;) {
+      const socket = connect(this.socketPath);
+      try {
+        await once(socket, "connect");
+        const client = new DaemonClient(socket);
+        client.send({ type: "attach", after });
+        await client.waitFor("hello");
+        return client;
+      } catch (error) {
+        if (this.process.exitCode !== null) throw new Error(`The daemon ended: ${this.stderr}`, { cause: error });
+        await delay(20);
+      }
+    }
+  }
+
+  async end(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return this.process.exitCode;
+    const exited = once(this.process, "exit");
+    this.process.kill(signal);
+    return (await exited)[0];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+  }
+}
