@@ -2,6 +2,9 @@
 import type { SDKMessage } from "@anthropic-ai/claude-agent-sdk";
 import { maxToolTextLength, type UnnumberedEvent, type Usage } from "../protocol/messages.ts";
 
+/** longest text of one event, in characters: six bytes each at worst in JSON */
+const maxDeltaLength = 64 * 1024;
+
 interface TextBlock {
   type: "text";
   text: string;
@@ -64,10 +67,22 @@ export class TurnTranslator {
       this.#streamed = false;
       return this.#discardOpenText();
     }
+    if (event.type === "message_delta" && event.usage !== undefined) {
+      return [{ type: "usage", turnId: this.#turnId, usage: usageOf(event.usage) }];
+    }
     if (event.type !== "content_block_delta" || event.delta?.type !== "text_delta") return [];
     this.#openText = true;
     this.#streamed = true;
-    return [{ type: "text_delta", turnId: this.#turnId, text: event.delta.text ?? "" }];
+    return this.#deltas(event.delta.text ?? "");
+  }
+
+  /** A line of the protocol holds only so much. */
+  #deltas(text: string): UnnumberedEvent[] {
+    const events: UnnumberedEvent[] = [];
+    for (let start = 0; start < text.length; start += maxDeltaLength) {
+      events.push({ type: "text_delta", turnId: this.#turnId, text: text.slice(start, start + maxDeltaLength) });
+    }
+    return events;
   }
 
   #assistantBlock(block: Block, failed: boolean): UnnumberedEvent[] {
@@ -76,7 +91,8 @@ export class TurnTranslator {
       if (failed) return [];
       this.#openText = false;
       this.#lastText = block.text;
-      return this.#streamed ? [] : [{ type: "text_delta", turnId: this.#turnId, text: block.text }];
+      const ended: UnnumberedEvent = { type: "text_ended", turnId: this.#turnId };
+      return this.#streamed ? [ended] : [...this.#deltas(block.text), ended];
     }
     if (block.type !== "tool_use") return [];
     const input = cut(JSON.stringify(block.input ?? {}));
@@ -130,7 +146,7 @@ export class TurnTranslator {
         return [status("notice", "The transcript could not be written: the data volume is full")];
       case "local_command_output":
         this.#streamed = true;
-        return [{ type: "text_delta", turnId: this.#turnId, text: String(message["content"] ?? "") }];
+        return this.#deltas(String(message["content"] ?? ""));
       default:
         return [];
     }
@@ -145,6 +161,7 @@ export class TurnTranslator {
 
 interface StreamEvent {
   type: string;
+  usage?: unknown;
   delta?: { type: string; text?: string };
 }
 

@@ -54,7 +54,9 @@ export const agentEventSchema = z.discriminatedUnion("type", [
   z.object({ seq, type: z.literal("turn_queued"), turnId, position: z.number().int() }),
   z.object({ seq, type: z.literal("turn_started"), turnId }),
   z.object({ seq, type: z.literal("text_delta"), turnId, text: z.string() }),
-  /** text streamed since the last finished block is void: the API request is being repeated */
+  /** the text streamed so far stands: its block is complete */
+  z.object({ seq, type: z.literal("text_ended"), turnId }),
+  /** text streamed since the last text_ended is void: the API request is being repeated */
   z.object({ seq, type: z.literal("text_discarded"), turnId }),
   z.object({
     seq,
@@ -81,6 +83,7 @@ export const agentEventSchema = z.discriminatedUnion("type", [
     kind: z.enum(["retry", "compacting", "model", "crash", "notice"]),
     message: z.string(),
   }),
+  /** figures of one answered API request */
   z.object({ seq, type: z.literal("usage"), turnId, usage: usageSchema }),
   /** a client's line that could not be used: malformed, unknown or over the cap. The connection goes on */
   z.object({ seq, type: z.literal("protocol_error"), reason: z.string() }),

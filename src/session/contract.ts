@@ -51,6 +51,8 @@ export interface Session extends AsyncDisposable {
   /** Calls `listener` for each event in order, from now on; returns the function that ends it. */
   subscribe(listener: (event: SessionEvent) => void): () => void;
   runTurn(text: string): Promise<EndTurn>;
+  /** From the next request on, and after restarts. */
+  setModel(model: string): void;
   /** Ends the running turn politely; nothing happens when idle. */
   interrupt(): void;
   /** Kills the sandbox at once; the running turn ends with an error. */

@@ -44,14 +44,13 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     trackio: undo.use(await options.provider.volume(`${options.name}-trackio`)),
     audit: undo.use(await options.provider.volume(`${options.name}-audit`)),
   };
-  const session = new RunningSession(options, sessionIdOf(options.stateFolder, options.name), volumes, undo.move());
-  return session;
+  return new RunningSession(options, sessionIdOf(options.stateFolder, options.name), volumes, undo.move());
 }
 
 class RunningSession implements Session {
   readonly name: string;
   readonly ready: Promise<void>;
-  readonly #options: SessionOptions;
+  #options: SessionOptions;
   readonly #sessionId: string;
   readonly #volumes: Record<"data" | "trackio" | "audit", Volume>;
   readonly #locks: AsyncDisposableStack;
@@ -96,6 +95,11 @@ class RunningSession implements Session {
       this.#endTurn(turnId, turn, messageOf(error));
     }
     return await promise;
+  }
+
+  setModel(model: string): void {
+    this.#options = { ...this.#options, model };
+    void this.#start?.then(({ link }) => link.send({ type: "set_model", model })).catch(() => {});
   }
 
   interrupt(): void {

@@ -1,0 +1,113 @@
+/** The main command: a session with a person, with a program, or of one turn. */
+import { anthropicCredential, type Config, hostSources, loadConfig } from "../config/load.ts";
+import type { SettingName } from "../config/schema.ts";
+import { exitCodes, UsageError } from "../errors.ts";
+import type { Session, SessionEvent } from "../session/session.ts";
+import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
+import { runLines } from "./lines.ts";
+import { freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
+import type { Output } from "./output.ts";
+import { runRepl } from "./repl.ts";
+import { outcomeOf } from "./turn-outcome.ts";
+
+export interface ChatOptions {
+  flags: Partial<Record<SettingName, unknown>>;
+  /** undefined: a new session */
+  session: string | undefined;
+  /** the one message; true: it is read from stdin; undefined: many turns */
+  print: string | true | undefined;
+  format: "text" | "stream-json";
+}
+
+/** Runs the command; the exit code. Rejects with the reason of `stop` when that fires. */
+export async function chat(options: ChatOptions, output: Output, stop: AbortSignal): Promise<number> {
+  const { environment, config } = configOf(options.flags);
+  const { credential } = anthropicCredential(config, environment);
+  const message = options.print === true ? await readAll(process.stdin) : options.print;
+  if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
+  await using provider = await openProvider(config, environment);
+  const name = options.session ?? freshSessionName(config.settings.stateFolder, new Date());
+  await using session = await openConfiguredSession({ config, environment, provider, credential, name });
+  const exitCode = await converse(session, { message, format: options.format }, output, stop);
+  if (options.session === undefined) output.note(output.dim(`To continue: modal-sb --session ${name}`));
+  return exitCode;
+}
+
+export function configOf(flags: ChatOptions["flags"]): { config: Config; environment: NodeJS.ProcessEnv } {
+  const sources = hostSources(flags);
+  return { config: loadConfig(sources), environment: sources.environment as NodeJS.ProcessEnv };
+}
+
+/** One turn when there is a message, else turns until the user or the program has no more. */
+export async function converse(
+  session: Session,
+  { message, format }: { message: string | undefined; format: ChatOptions["format"] },
+  output: Output,
+  stop: AbortSignal,
+): Promise<number> {
+  const isRepl = message === undefined && output.isTerminal && format === "text";
+  const display = displayFor(output, format, message === undefined);
+  let sandboxLost = false;
+  const unsubscribe = session.subscribe((event: SessionEvent) => {
+    if (event.type === "host_notice" && event.kind === "sandbox_lost") sandboxLost = true;
+    display.take(event);
+  });
+  const runTurn = async (text: string) => {
+    sandboxLost = false;
+    const end = await session.runTurn(text);
+    // a session that cannot start has said why in the best words
+    if (end.result === "error" && !sandboxLost && message !== undefined) await session.ready;
+    display.endTurn();
+    const { exitCode, hint } = outcomeOf(end, sandboxLost);
+    if (hint) output.note(`hint: ${hint}`);
+    return exitCode;
+  };
+  const work = isRepl ? runRepl(session, output, runTurn) : unattended(session, output, message, runTurn);
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, rejectionOf(stop)]);
+  } finally {
+    unsubscribe();
+  }
+}
+
+async function unattended(
+  session: Session,
+  output: Output,
+  message: string | undefined,
+  runTurn: (text: string) => Promise<number>,
+): Promise<number> {
+  let interrupts = 0;
+  const left = Promise.withResolvers<number>();
+  const onInterrupt = () => {
+    interrupts += 1;
+    if (interrupts > 1 || message === undefined) left.resolve(exitCodes.interrupted);
+    else session.interrupt();
+  };
+  process.on("SIGINT", onInterrupt);
+  try {
+    const turns = message === undefined ? runLines(process.stdin, output, runTurn) : runTurn(message);
+    const failed = session.ready.then(() => new Promise<never>(() => {}));
+    return await Promise.race([turns, left.promise, failed]);
+  } finally {
+    process.off("SIGINT", onInterrupt);
+  }
+}
+
+function displayFor(output: Output, format: ChatOptions["format"], manyTurns: boolean): Display {
+  if (format === "stream-json") return jsonDisplay(output);
+  return output.isTerminal ? terminalDisplay(output) : pipeDisplay(output, manyTurns);
+}
+
+function rejectionOf(stop: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (stop.aborted) reject(stop.reason);
+    stop.addEventListener("abort", () => reject(stop.reason), { once: true });
+  });
+}
+
+async function readAll(input: NodeJS.ReadableStream): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of input) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString("utf8");
+}

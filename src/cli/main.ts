@@ -1,0 +1,61 @@
+/** The command line, from arguments to exit code. Whatever ends it, the session is disposed of first. */
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { CommanderError } from "@commander-js/extra-typings";
+import { exitCodes } from "../errors.ts";
+import { chat, configOf } from "./chat.ts";
+import { formatError } from "./format-error.ts";
+import { openProvider } from "./open.ts";
+import { type Output, processOutput } from "./output.ts";
+import { parseArguments, type Request } from "./program.ts";
+
+/** signal → exit code, as shells count it */
+const endingSignals = { SIGTERM: 143, SIGHUP: 129 } as const;
+
+class StoppedBySignal extends Error {
+  readonly exitCode: number;
+  constructor(exitCode: number) {
+    super("stopped by a signal");
+    this.exitCode = exitCode;
+  }
+}
+
+/** Runs the command line; the exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const output = processOutput();
+  const stop = new AbortController();
+  for (const [signal, exitCode] of Object.entries(endingSignals)) {
+    process.once(signal, () => stop.abort(new StoppedBySignal(exitCode)));
+  }
+  let verbose = argv.includes("--verbose");
+  try {
+    const parsed = parseArguments(argv, packageVersion());
+    if (!parsed) return exitCodes.success;
+    verbose = parsed.verbose;
+    return await run(parsed.request, output, stop.signal);
+  } catch (error) {
+    if (error instanceof StoppedBySignal) return error.exitCode;
+    // commander has written its own words
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage;
+    const { text, exitCode } = formatError(error, verbose);
+    output.note(text);
+    return exitCode;
+  }
+}
+
+async function run(request: Request, output: Output, stop: AbortSignal): Promise<number> {
+  if (request.command === "chat") return await chat(request, output, stop);
+  if (request.command === "demo") {
+    const { demo } = await import("./demo.ts");
+    return await demo(output, stop);
+  }
+  const { doctor } = await import("./doctor.ts");
+  const { config, environment } = configOf(request.flags);
+  await using provider = await openProvider(config, environment);
+  return await doctor(config, environment, provider, homedir(), output);
+}
+
+function packageVersion(): string {
+  const file = new URL("../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}

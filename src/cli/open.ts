@@ -1,0 +1,69 @@
+/** From settings to an open session. */
+import { existsSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { knownCredentials } from "../config/known-credentials.ts";
+import type { AnthropicCredential, Config, Environment } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
+import type { Provider } from "../sandbox/provider.ts";
+import { createProvider } from "../sandbox/sandbox.ts";
+import { openSession, type Session, type SessionOptions } from "../session/session.ts";
+
+export function openProvider(config: Config, environment: Environment): Promise<Provider> {
+  const { provider, stateFolder } = config.settings;
+  return createProvider(provider, { stateFolder: resolve(stateFolder), hostEnvironment: environment });
+}
+
+export interface OpenOptions {
+  config: Config;
+  environment: Environment;
+  provider: Provider;
+  credential: AnthropicCredential;
+  name: string;
+}
+
+/** Opens the session called `name`. Throws a ConfigError when the instructions are no folder. */
+export async function openConfiguredSession(options: OpenOptions): Promise<Session> {
+  const { config, provider, credential, name } = options;
+  const { settings } = config;
+  const sessionOptions: SessionOptions = {
+    provider,
+    name,
+    anthropic: { ...credential, origin: settings.anthropicOrigin },
+    ...(settings.model !== undefined && { model: settings.model }),
+    maxTurns: settings.maxTurns,
+    ...(settings.instructions !== undefined && { instructions: instructionsFolder(config) }),
+    egressHostnames: hostnamesOf(settings.egress),
+    limits: {
+      memoryMiB: settings.memoryMiB,
+      processes: settings.processes,
+      fileSizeMiB: settings.fileSizeMiB,
+      lifetimeMs: settings.lifetimeMinutes * 60_000,
+    },
+    knownCredentials: knownCredentials(options.environment, homedir()),
+    stateFolder: resolve(settings.stateFolder),
+  };
+  return await openSession(sessionOptions);
+}
+
+/** A name that no session has: the time and a few random letters. */
+export function freshSessionName(stateFolder: string, now: Date): string {
+  const time = now.toISOString().slice(0, 16).replace("T", "-").replace(":", "");
+  for (;;) {
+    const name = `${time}-${Math.random().toString(36).slice(2, 6)}`;
+    if (!existsSync(join(stateFolder, "sessions", `${name}.json`))) return name;
+  }
+}
+
+function instructionsFolder(config: Config): string {
+  const folder = resolve(config.settings.instructions ?? "");
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return folder;
+  throw new ConfigError(`The instructions of ${config.origins.instructions} are not a folder: "${folder}"`, {
+    hint: "name a folder that holds CLAUDE.md and, if wanted, skills/",
+  });
+}
+
+function hostnamesOf(egress: Config["settings"]["egress"]): SessionOptions["egressHostnames"] {
+  if (egress === "deny-all") return [];
+  return egress === "dangerously-allow-all-hostnames" ? egress : egress.allow;
+}

@@ -1,0 +1,98 @@
+/** The commands and their flags. */
+import { Command, Option } from "@commander-js/extra-typings";
+import { type SettingName, settings } from "../config/schema.ts";
+import type { ChatOptions } from "./chat.ts";
+
+/** What the user asked for. */
+export type Request =
+  | ({ command: "chat" } & ChatOptions)
+  | { command: "doctor"; flags: ChatOptions["flags"] }
+  | { command: "demo" };
+
+export interface Parsed {
+  request: Request;
+  verbose: boolean;
+}
+
+/** Reads the arguments. Throws commander's errors, which carry the words and the nearest known flag. */
+export function parseArguments(argv: readonly string[], version: string): Parsed | undefined {
+  let request: Request | undefined;
+  const program = buildProgram(version, (asked) => {
+    request = asked;
+  });
+  program.parse(argv, { from: "user" });
+  return request && { request, verbose: program.opts().verbose === true };
+}
+
+const describe = (name: SettingName) => settings[name].description ?? "";
+
+/** The command tree; docs/cli.md is generated from it. */
+export function buildProgram(version: string, onRequest: (request: Request) => void) {
+  const program = new Command("modal-sb")
+    .description("Run a Claude agent in a sandbox that holds none of your credentials.")
+    .version(version, "-V, --version")
+    .option(
+      "-p, --print [message]",
+      "one turn: the answer on stdout, everything else on stderr; without a message, it is read from stdin",
+    )
+    .addOption(
+      new Option("--output <format>", "what comes on stdout")
+        .choices(["text", "stream-json"] as const)
+        .default("text" as const),
+    )
+    .option("-s, --session <name>", "the session to continue or to begin; without it, a new one")
+    .option("--model <id>", describe("model"))
+    .option("--max-turns <n>", describe("maxTurns"))
+    .option("--instructions <folder>", describe("instructions"))
+    .option("--key-file <path>", describe("keyFile"))
+    .option("--anthropic-origin <origin>", describe("anthropicOrigin"))
+    .option(
+      "--allow-host <hostname>",
+      "hostname that the sandbox may reach; can be repeated, and replaces the default list",
+      collect,
+    )
+    .addOption(
+      new Option("--dangerously-allow-all-hostnames", "no egress policy but for private addresses").conflicts(
+        "allowHost",
+      ),
+    )
+    .option("--provider <name>", describe("provider"))
+    .option("--state-folder <folder>", describe("stateFolder"))
+    .option("--verbose", "more about errors")
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride()
+    .action((options) => {
+      onRequest({
+        command: "chat",
+        flags: flagsOf(options),
+        session: options.session,
+        print: options.print,
+        format: options.output,
+      });
+    });
+  program
+    .command("doctor")
+    .description("say what is there, what is missing and what to do, and where each setting comes from")
+    .action(() => onRequest({ command: "doctor", flags: flagsOf(program.opts()) }));
+  program
+    .command("demo")
+    .description("run the whole system without an account, with a scripted model in place of the API")
+    .action(() => onRequest({ command: "demo" }));
+  return program;
+}
+
+type Options = ReturnType<ReturnType<typeof buildProgramType>["opts"]>;
+declare function buildProgramType(): ReturnType<typeof buildProgram>;
+
+function flagsOf(options: Options): ChatOptions["flags"] {
+  const { model, maxTurns, instructions, keyFile, anthropicOrigin, provider, stateFolder, allowHost } = options;
+  const egress = options.dangerouslyAllowAllHostnames
+    ? "dangerously-allow-all-hostnames"
+    : allowHost && { allow: allowHost };
+  return { model, maxTurns, instructions, keyFile, anthropicOrigin, provider, stateFolder, egress };
+}
+
+function collect(value: string, earlier: string[] | undefined): string[] {
+  return [...(earlier ?? []), value];
+}
