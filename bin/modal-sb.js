@@ -17,8 +17,8 @@ if (isRecent) {
 } else {
   const bundled = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
   if (!existsSync(bundled)) {
-    console.error(`error: modal-sb needs Node 24.12 or later, and this is ${process.versions.node}`);
-    console.error("\nhint: npm install --global node@24, or install Node 24 from nodejs.org");
+    process.stderr.write(`error: modal-sb needs Node 24.12 or later, and this is ${process.versions.node}\n`);
+    process.stderr.write("\nhint: install Node 24, e.g. npm install --global node@24\n");
     process.exit(2);
   }
   const child = spawn(bundled, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: "inherit" });

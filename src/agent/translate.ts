@@ -178,7 +178,7 @@ export function usageOf(usage: unknown): Usage {
 }
 
 /** At most maxToolTextLength characters, saying how many are missing. */
-export function cut(text: string): string {
+function cut(text: string): string {
   if (text.length <= maxToolTextLength) return text;
   return `${text.slice(0, maxToolTextLength)} … ${text.length - maxToolTextLength} more characters`;
 }

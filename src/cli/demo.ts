@@ -1,17 +1,16 @@
 /** The whole system without an account: real sandbox, real claude, real proxy; only the API's model is a script. */
-import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ScriptedApi, startScriptedApi } from "../demo/scripted-api.ts";
 import { followUpPrompt, training, trainingPrompt } from "../demo/scripts/training.ts";
-import { exitCodes, SandboxError } from "../errors.ts";
-import type { Provider } from "../sandbox/provider.ts";
+import { exitCodes } from "../errors.ts";
 import { Secret } from "../secret.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
 import { configOf, converse } from "./chat.ts";
 import { terminalDisplay } from "./display.ts";
+import { installWhatIsMissing } from "./install-missing.ts";
 import { openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
 
@@ -36,7 +35,7 @@ export async function demo(output: Output, stop: AbortSignal): Promise<number> {
   const api = undo.use(await startScriptedApi({ script: training(), apiKey: realKey }));
   const { config, environment } = configOf({ anthropicOrigin: api.origin, stateFolder: join(folder, "state") });
   const provider = undo.use(await openProvider(config, environment));
-  await installWhatIsMissing(provider, output);
+  await installWhatIsMissing(provider, output.note);
 
   const say = (text: string) => output.data(`${text}\n`);
   say(`The API is a scripted model at ${api.origin}. It answers to one key: ${realKey}`);
@@ -117,29 +116,4 @@ function claimsOf(events: readonly SessionEvent[], api: ScriptedApi, realKey: st
     { words: `the training ran in the sandbox; its last loss was ${loss}`, holds: loss !== "?" },
     { words: "the second turn knew the first", holds: loss !== "?" && text(1).includes(loss) },
   ];
-}
-
-/** As root on Debian and its like, installs what the provider lacks. Elsewhere one clear error says what to do. */
-async function installWhatIsMissing(provider: Provider, output: Output): Promise<void> {
-  const programs = await missingRequirements(provider, "programs");
-  if (programs[0]?.remedy && process.getuid?.() === 0) {
-    const command = programs[0].remedy.replace(/^sudo /, "");
-    output.note(`Installing what is missing: ${command}`);
-    for (const line of ["apt-get update", command]) {
-      spawnSync("/bin/sh", ["-c", line], {
-        stdio: ["ignore", 2, 2],
-        env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", HOME: homedir(), DEBIAN_FRONTEND: "noninteractive" },
-      });
-    }
-  }
-  const [missing] = await missingRequirements(provider);
-  if (!missing) return;
-  throw new SandboxError(`This machine lacks something: ${missing.name}: ${missing.detail}`, {
-    ...(missing.remedy !== undefined && { hint: missing.remedy }),
-  });
-}
-
-async function missingRequirements(provider: Provider, name?: string) {
-  const requirements = await provider.requirements();
-  return requirements.filter((found) => found.state === "missing" && (name === undefined || found.name === name));
 }

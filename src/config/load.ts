@@ -10,7 +10,7 @@ import { ConfigError, messageOf } from "../errors.ts";
 import { Secret } from "../secret.ts";
 import { defaults, type SettingName, type Settings, settingNames, settings, userOnly, variableOf } from "./schema.ts";
 
-export const projectFileName = "modal-sb.json";
+const projectFileName = "modal-sb.json";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -2,13 +2,13 @@
 import { z } from "zod";
 
 /** Public package indexes: reached by hostname, and only these besides the ones that the host's own settings name. */
-export const packageIndexHostnames = ["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"];
+const packageIndexHostnames = ["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"];
 
 const hostnamePattern = z
   .string()
   .regex(/^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*$/i, 'must be a hostname, or "*." and a hostname');
 
-export const egressSchema = z.union(
+const egressSchema = z.union(
   [
     z.literal("deny-all"),
     z.strictObject({ allow: z.array(hostnamePattern) }),
@@ -16,7 +16,6 @@ export const egressSchema = z.union(
   ],
   { error: 'must be "deny-all", {"allow": ["hostname", …]} or "dangerously-allow-all-hostnames"' },
 );
-export type Egress = z.infer<typeof egressSchema>;
 
 const origin = z
   .string()

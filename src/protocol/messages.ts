@@ -35,7 +35,7 @@ const usageSchema = z.object({
 });
 export type Usage = z.infer<typeof usageSchema>;
 
-export const turnResults = ["success", "interrupted", "error", "max_turns"] as const;
+const turnResults = ["success", "interrupted", "error", "max_turns"] as const;
 
 /** place in the session's event log, from 1; `hello` repeats the last one, being unlogged itself */
 const seq = z.number().int().min(0);

@@ -30,7 +30,7 @@ export interface FileMount {
 }
 
 /** A writable folder that outlives the sandbox. Two sandboxes never hold one volume at once. */
-export interface VolumeMount {
+interface VolumeMount {
   volume: Volume;
   path: string;
   /** folder inside the volume, made when missing; the volume's root when undefined */
@@ -136,7 +136,7 @@ export interface SandboxRecord {
   startedAt: string;
 }
 
-export interface Capabilities {
+interface Capabilities {
   gpu: boolean;
   /** true when a sandbox survives the process that made it */
   detach: boolean;

@@ -4,7 +4,7 @@ import type { Limits, Provider } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 
 /** What the host itself reports between the agent's events. */
-export interface HostNotice {
+interface HostNotice {
   type: "host_notice";
   kind: "sandbox_started" | "sandbox_lost" | "session_resumed" | "protocol_error" | "warning";
   /** one sentence for the user */
@@ -14,7 +14,7 @@ export interface HostNotice {
 /** The agent's events with control characters already removed from every string, and the host's notices. */
 export type SessionEvent = AgentEvent | HostNotice;
 
-export interface AnthropicAccess {
+interface AnthropicAccess {
   /** exactly one of the two */
   apiKey?: Secret;
   authToken?: Secret;

@@ -59,7 +59,11 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
     const outcomes = await Promise.all(
       Array.from({ length: 10 }, (_, index) => runInside(sandbox, ["cat"], `${index}`.repeat(10_000))),
     );
-    outcomes.forEach((outcome, index) => assert.equal(outcome.stdout, `${index}`.repeat(10_000)));
+    const expected = Array.from({ length: 10 }, (_, index) => `${index}`.repeat(10_000));
+    assert.deepEqual(
+      outcomes.map((outcome) => outcome.stdout),
+      expected,
+    );
   });
 
   withSandbox(
@@ -128,14 +132,16 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
 
   test(`${name}: terminate asks first, kills after the grace, and may be called twice`, async () => {
     await using provider = await open();
-    const polite = await provider.create(
-      sandboxSpec({ command: ["sh", "-c", "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done"] }),
-    );
+    const script = (onTerm: string) => `trap '${onTerm}' TERM; touch /tmp/ready; while :; do sleep 0.05; done`;
+    const start = async (onTerm: string) => {
+      const sandbox = await provider.create(sandboxSpec({ command: ["sh", "-c", script(onTerm)] }));
+      await shellInside(sandbox, "until [ -e /tmp/ready ]; do sleep 0.01; done");
+      return sandbox;
+    };
+    const polite = await start("echo bye; exit 0");
     await polite.terminate({ graceMs: 30_000 });
     assert.deepEqual([(await polite.exited).reason, (await polite.exited).outputTail], ["terminated", "bye\n"]);
-    const stubborn = await provider.create(
-      sandboxSpec({ command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"] }),
-    );
+    const stubborn = await start("");
     await Promise.all([stubborn.terminate({ graceMs: 50 }), stubborn.terminate({ graceMs: 50 })]);
     assert.equal((await stubborn.exited).reason, "terminated");
   });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { SandboxError } from "../../errors.ts";
 
 /** Debian package that brings each program the provider runs on the host. */
-export const packageOfProgram = {
+const packageOfProgram = {
   bwrap: "bubblewrap",
   socat: "socat",
   nsenter: "util-linux",

@@ -1,0 +1,18 @@
+/** `npm test`: installs what the machine lacks where it may, then runs the suite. Arguments are files or node flags. */
+import { spawnSync } from "node:child_process";
+import { globSync } from "node:fs";
+import { installWhatIsMissing } from "../src/cli/install-missing.ts";
+import { createProvider } from "../src/sandbox/sandbox.ts";
+import { temporaryFolder } from "../test/helpers/temporary-folder.ts";
+
+{
+  await using folder = await temporaryFolder();
+  await using provider = await createProvider("local", { stateFolder: folder.path, hostEnvironment: process.env });
+  await installWhatIsMissing(provider, console.error);
+}
+const asked = process.argv.slice(2);
+const files = asked.some((argument) => !argument.startsWith("-")) ? [] : globSync("test/**/*.test.ts").sort();
+const { status } = spawnSync(process.execPath, ["--test", "--test-concurrency=2", ...asked, ...files], {
+  stdio: "inherit",
+});
+process.exit(status ?? 1);
