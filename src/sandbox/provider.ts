@@ -27,6 +27,8 @@ export type EgressPolicy =
 export interface FileMount {
   hostPath: string;
   path: string;
+  /** a copy, taken at the start: readable inside whatever its modes on the host; links in it stay links. For small folders */
+  copy?: boolean;
 }
 
 /** A writable folder that outlives the sandbox. Two sandboxes never hold one volume at once. */

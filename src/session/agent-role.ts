@@ -51,7 +51,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
     workingDirectory: "/app",
     files: [
       ...runtimeFiles(["agent", "protocol"], ["zod", "@anthropic-ai/claude-agent-sdk", claudePackage()]),
-      { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude" },
+      { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude", copy: true },
     ],
     volumes: [
       { volume: parts.data, path: "/data" },

@@ -16,7 +16,7 @@ import { checkSessionName, sessionIdOf } from "./session-file.ts";
 
 export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 
-/** events logged before this client came are not shown again */
+/** what was logged before belongs to turns that have ended for this client */
 const onlyNewEvents = Number.MAX_SAFE_INTEGER;
 const helloTimeoutMs = 60_000;
 /** for the transcript to reach the disk */
@@ -59,6 +59,8 @@ class RunningSession implements Session {
   readonly #turns = new Map<string, OpenTurn>();
   /** the start under way or done; undefined when a sandbox was lost and no turn has asked for a new one */
   #start: Promise<Running> | undefined;
+  /** the end of the sandboxes that were lost: their names and volumes are free then */
+  #stopped: Promise<void> = Promise.resolve();
   #lastSeq = 0;
   #disposed: Promise<void> | undefined;
 
@@ -120,6 +122,7 @@ class RunningSession implements Session {
     this.#abort.abort(new SandboxError("The session was closed"));
     const running = await this.#start?.catch(() => undefined);
     if (running) await stop(running);
+    await this.#stopped;
     this.#failTurns("the session was closed");
     await this.#locks.disposeAsync();
   }
@@ -134,6 +137,7 @@ class RunningSession implements Session {
 
   async #startAll(): Promise<Running> {
     const signal = this.#abort.signal;
+    await this.#stopped;
     signal.throwIfAborted();
     await using undo = new AsyncDisposableStack();
     const proxy = await startProxyRole(this.#options, this.#volumes.audit, signal);
@@ -151,7 +155,7 @@ class RunningSession implements Session {
     const agent = await this.#options.provider.create(spec, signal);
     undo.use(agent);
     const hello = Promise.withResolvers<void>();
-    const link = await attachToAgent(agent, this.#lastSeq === 0 ? onlyNewEvents : this.#lastSeq, {
+    const link = await attachToAgent(agent, onlyNewEvents, {
       onEvent: (event) => {
         if (event.type === "hello") hello.resolve();
         this.#take(event);
@@ -175,12 +179,15 @@ class RunningSession implements Session {
 
   /** Whichever part ends first takes the others with it. */
   #watch(running: Running): void {
-    const lost = (what: string) => async (end?: { message: string }) => {
-      if (this.#start === undefined || this.#disposed) return;
+    let isLost = false;
+    const lost = (what: string) => (end?: { message: string }) => {
+      if (isLost || this.#disposed) return;
+      isLost = true;
       this.#start = undefined;
       const message = `The ${what} was lost${end ? `: ${end.message}` : ""}`;
       this.#notice("sandbox_lost", `${message}. The conversation is kept; the next turn continues it in a new sandbox`);
-      await stop(running);
+      this.#stopped = stop(running);
+      // now, and not when all has stopped: a turn that comes meanwhile belongs to the next sandbox
       this.#failTurns(message);
     };
     void running.agent.exited.then(lost("agent's sandbox"));

@@ -1,6 +1,7 @@
 /** The local provider: bubblewrap on this machine. What a sandbox sees is put together here. */
 import { randomBytes } from "node:crypto";
-import { chmodSync, chownSync, existsSync, mkdirSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, statSync } from "node:fs";
+import { cp, readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { BusyError, SandboxError } from "../../errors.ts";
 import type { PortAddress, Provider, Requirement, Sandbox, SandboxRecord, SandboxSpec, Volume } from "../provider.ts";
@@ -9,7 +10,7 @@ import { type Bind, bwrapArguments } from "./bwrap-arguments.ts";
 import { curatedEtc, proxyHostname } from "./curated-etc.ts";
 import { startEgressFilter } from "./egress-filter.ts";
 import { findHostPrograms, type HostPrograms } from "./host-programs.ts";
-import { identityFor } from "./identity.ts";
+import { type Identity, identityFor } from "./identity.ts";
 import { type Door, launchFds, launchPlan } from "./launch.ts";
 import { LocalSandbox } from "./local-sandbox.ts";
 import { type PackageIndexes, readPackageIndexes } from "./package-indexes.ts";
@@ -140,7 +141,7 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
     ...toolchainBinds(parts.python, parts.indexes),
     { hostPath: join(scratch, "tmp"), path: "/tmp", writable: true },
     ...volumeBinds(spec, identity),
-    ...spec.files.map((file) => ({ ...file, writable: false })),
+    ...(await fileBinds(spec, join(running, "copies"), identity)),
   ];
   if (spec.ports.length > 0) binds.push({ hostPath: join(running, "ports"), path: portsFolder, writable: true });
   if (spec.egress.kind !== "host") {
@@ -215,6 +216,29 @@ function toolchainBinds(python: Python, indexes: PackageIndexes): Bind[] {
       .filter((path) => !path.startsWith("/usr/") && !path.startsWith("/etc/ssl/"))
       .map((path) => ({ hostPath: path, path, writable: false })),
   ];
+}
+
+/** Files at their places; the sandbox's user must be able to read them, and for root that is another one. */
+async function fileBinds(spec: SandboxSpec, copies: string, identity: Identity): Promise<Bind[]> {
+  mkdirSync(copies, { mode: 0o755 });
+  return await Promise.all(
+    spec.files.map(async ({ hostPath, path, copy }, index): Promise<Bind> => {
+      if (copy) return { hostPath: await copyReadable(hostPath, join(copies, String(index))), path, writable: false };
+      if (identity.fromRoot && (statSync(hostPath).mode & 0o004) === 0) {
+        throw new SandboxError(`The sandbox's user cannot read "${hostPath}"`, { hint: `chmod -R a+rX ${hostPath}` });
+      }
+      return { hostPath, path, writable: false };
+    }),
+  );
+}
+
+async function copyReadable(from: string, to: string): Promise<string> {
+  await cp(from, to, { recursive: true, verbatimSymlinks: true });
+  chmodSync(to, 0o755);
+  for (const entry of await readdir(to, { withFileTypes: true, recursive: true })) {
+    if (entry.isDirectory() || entry.isFile()) chmodSync(join(entry.parentPath, entry.name), 0o755);
+  }
+  return to;
 }
 
 function volumeBinds(spec: SandboxSpec, identity: { uid: number; gid: number }): Bind[] {
