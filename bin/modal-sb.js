@@ -2,14 +2,14 @@
 // The entry for any Node: goes on with the one that the package brings when this one is too old.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { enableCompileCache } from "node:module";
+import module from "node:module";
 import { fileURLToPath } from "node:url";
 
 const [major, minor] = process.versions.node.split(".").map(Number);
 const isRecent = major > 24 || (major === 24 && minor >= 12);
 
 if (isRecent) {
-  enableCompileCache?.();
+  module.enableCompileCache?.();
   const source = new URL("../src/cli/main.ts", import.meta.url);
   const built = new URL("../dist/cli/main.js", import.meta.url);
   const { main } = await import((existsSync(source) ? source : built).href);

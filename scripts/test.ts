@@ -12,7 +12,11 @@ import { temporaryFolder } from "../test/helpers/temporary-folder.ts";
 }
 const asked = process.argv.slice(2);
 const files = asked.some((argument) => !argument.startsWith("-")) ? [] : globSync("test/**/*.test.ts").sort();
-const { status } = spawnSync(process.execPath, ["--test", "--test-concurrency=2", ...asked, ...files], {
-  stdio: "inherit",
-});
+const { status } = spawnSync(
+  process.execPath,
+  ["--test", "--test-concurrency=2", "--test-timeout=180000", ...asked, ...files],
+  {
+    stdio: "inherit",
+  },
+);
 process.exit(status ?? 1);

@@ -21,6 +21,10 @@ const origin = z
   .string()
   .refine((text) => URL.canParse(text) && new URL(text).origin === text.replace(/\/$/, ""), {
     message: "must be an origin such as https://api.anthropic.com",
+    abort: true,
+  })
+  .refine((text) => text.startsWith("https:") || /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(:|\/|$)/.test(text), {
+    message: "must be https, or http on this machine: the key goes there",
   })
   .transform((text) => text.replace(/\/$/, ""));
 

@@ -1,4 +1,5 @@
 /** The credential proxy as a sandbox of its own, and the host's hand on its control socket. */
+import { SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import type { SessionOptions } from "./contract.ts";
@@ -30,10 +31,14 @@ export async function startProxyRole(options: SessionOptions, audit: Volume, sig
     const waiter = waiting.get(answer.id);
     waiting.delete(answer.id);
     if (answer.ok) waiter?.resolve(answer);
-    else waiter?.reject(new Error(`The credential proxy refused: ${answer.error}`));
+    else waiter?.reject(new SandboxError(`The credential proxy refused: ${answer.error}`));
   });
-  void link.ended.then(() => {
-    for (const waiter of waiting.values()) waiter.reject(new Error("The credential proxy ended"));
+  void link.ended.then(async () => {
+    // without its control socket the proxy is of no use
+    await sandbox.terminate();
+    const words = (await sandbox.exited).outputTail.trim().split("\n").at(-1);
+    const error = new SandboxError(`The credential proxy ended${words ? `: ${words}` : ""}`);
+    for (const waiter of waiting.values()) waiter.reject(error);
     waiting.clear();
   });
   return {

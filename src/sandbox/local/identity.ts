@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { Role } from "../provider.ts";
 
 /** The host ids that a sandbox's processes have. */
@@ -19,10 +20,24 @@ export const insideUid = 1000;
 const agentUidFromRoot = 61100;
 const trustedUidFromRoot = 61101;
 
-/** Root gives up its rights; an ordinary user's sandboxes run as that user, in a user namespace either way. */
+/**
+ * Root gives up its rights; an ordinary user's sandboxes run as that user, in a user namespace either way. The root of a
+ * container that has no other ids is an ordinary user outside it.
+ */
 export function identityFor(role: Role): Identity {
   const uid = process.getuid?.() ?? insideUid;
-  if (uid !== 0) return { uid, gid: process.getgid?.() ?? uid, fromRoot: false };
+  if (uid !== 0 || !exists(trustedUidFromRoot)) return { uid, gid: process.getgid?.() ?? uid, fromRoot: false };
   const id = role === "agent" ? agentUidFromRoot : trustedUidFromRoot;
   return { uid: id, gid: id, fromRoot: true };
+}
+
+/** Whether the user namespace that we are in has this id, for users and groups alike. */
+function exists(id: number): boolean {
+  return ["uid_map", "gid_map"].every((map) =>
+    readFileSync(`/proc/self/${map}`, "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => line.trim().split(/\s+/).map(Number))
+      .some(([first = 0, , count = 0]) => id >= first && id < first + count),
+  );
 }

@@ -1,6 +1,7 @@
 /** One running bubblewrap: its start, the processes beside its main one, its limits and its end. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Duplex, Readable, Writable } from "node:stream";
 import { messageOf, SandboxError } from "../../errors.ts";
 import type {
@@ -16,7 +17,7 @@ import type { HostPrograms } from "./host-programs.ts";
 import type { Identity } from "./identity.ts";
 import { enterArguments, launchFds } from "./launch.ts";
 import { limitMemory, type MemoryLimit } from "./memory-limit.ts";
-import { childrenOf } from "./process-table.ts";
+import { childrenOf, killQuietly } from "./process-table.ts";
 
 const outputTailBytes = 8 * 1024;
 /** setTimeout's longest delay */
@@ -30,6 +31,8 @@ export interface LocalSandboxOptions {
   /** the whole environment of the sandbox */
   environment: Record<string, string>;
   addresses: ReadonlyMap<number, PortAddress>;
+  /** file of the host to which bubblewrap writes the number of the first process */
+  infoPath: string;
   /** the launch chain's argument vector, and bubblewrap's own arguments */
   argv: readonly string[];
   bwrapArguments: readonly string[];
@@ -61,10 +64,14 @@ export class LocalSandbox implements Sandbox {
     this.role = options.spec.role;
     this.tags = options.spec.tags;
     const secrets = Object.keys(options.spec.secrets).map(() => "pipe" as const);
+    // a file and no pipe: were this process dead when bubblewrap writes there, the signal would end bubblewrap between
+    // its two halves, and the inner one would wait for ever
+    const info = openSync(options.infoPath, "w", 0o600);
     this.#child = spawn(options.argv[0] as string, options.argv.slice(1), {
       env: options.environment,
-      stdio: ["ignore", "pipe", "pipe", "pipe", "pipe", "pipe", ...secrets],
+      stdio: ["ignore", "pipe", "pipe", "pipe", info, "pipe", ...secrets],
     });
+    closeSync(info);
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on("data", (chunk) => this.#keepTail(chunk));
     this.exited = this.#waitForEnd();
   }
@@ -144,21 +151,20 @@ export class LocalSandbox implements Sandbox {
   async #handshake(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     const { spec } = this.#options;
-    const streams = this.#child.stdio as unknown as Duplex[];
+    const streams = this.#child.stdio as unknown as (Duplex | null)[];
     for (const stream of streams) stream?.on("error", () => {});
     streams[launchFds.args]?.end(this.#options.bwrapArguments.map((argument) => `${argument}\0`).join(""));
     Object.values(spec.secrets).forEach((secret, index) => {
       streams[launchFds.firstSecret + index]?.end(secret.reveal());
     });
-    const info = streams[launchFds.info] as Duplex;
     const channel = streams[launchFds.channel] as Duplex;
     const ended = once(this.#child, "exit", signal ? { signal } : {}).then(() => {
       throw new Error("it ended at once");
     });
     ended.catch(() => {});
-    const text = await Promise.race([readJson(info), ended]);
-    this.#firstPid = (JSON.parse(text) as { "child-pid": number })["child-pid"];
     await Promise.race([once(channel, "data"), ended]);
+    const info = readFileSync(this.#options.infoPath, "utf8");
+    this.#firstPid = (JSON.parse(info) as { "child-pid": number })["child-pid"];
     channel.end("go\n");
     this.#memoryLimit = limitMemory(this.#firstPid, spec.limits.memoryMiB, (kill) => {
       this.#memoryKill = `a process with ${kill.ownMiB} MiB was ended: the sandbox may use ${spec.limits.memoryMiB} MiB`;
@@ -226,27 +232,4 @@ function signalEntered(child: ChildProcess, signal: NodeJS.Signals): void {
   const inside = childrenOf(child.pid);
   if (inside.length === 0) child.kill(signal);
   for (const pid of inside) killQuietly(pid, signal);
-}
-
-/** Reads until the text is whole JSON. */
-async function readJson(stream: Duplex): Promise<string> {
-  let text = "";
-  for await (const chunk of stream) {
-    text += chunk;
-    try {
-      JSON.parse(text);
-      return text;
-    } catch {
-      // more is to come
-    }
-  }
-  throw new Error("bubblewrap gave no process number");
-}
-
-function killQuietly(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // it ended by itself
-  }
 }

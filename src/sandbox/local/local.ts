@@ -178,6 +178,7 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
       identity,
       environment: environmentOf(parts, id, doors),
       addresses: new Map(spec.ports.map((port) => [port, portAddress(running, port)])),
+      infoPath: join(running, "bwrap.json"),
       argv: plan.argv,
       bwrapArguments: bwrapArguments({
         hostname: id,

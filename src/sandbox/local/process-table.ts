@@ -61,6 +61,23 @@ export function startTime(pid: number): string | undefined {
   return readOrEmpty(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ")[19];
 }
 
+/** Processes that were started with `name=value` in their environment. */
+export function processesWithVariable(name: string, value: string): number[] {
+  return readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid))
+    .filter((pid) => readOrEmpty(`/proc/${pid}/environ`).split("\0").includes(`${name}=${value}`));
+}
+
+/** Sends a signal, SIGKILL when undefined, to a process that may have ended. */
+export function killQuietly(pid: number, signal: NodeJS.Signals = "SIGKILL"): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it ended by itself
+  }
+}
+
 function ownBytes(statm: string): number {
   const [, resident, shared] = readOrEmpty(statm).split(" ").map(Number);
   return ((resident ?? 0) - (shared ?? 0)) * pageBytes;

@@ -50,7 +50,9 @@ function tryNamespaces(environment: Environment): Requirement {
   const name = "user namespaces";
   const identity = identityFor("agent");
   const bwrap = findProgram("bwrap", environment["PATH"]) as string;
-  const probe = [bwrap, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "true"];
+  // by name, as a sandbox asks for them: --unshare-all goes on without the user namespace
+  const namespaces = ["user", "pid", "ipc", "uts", "cgroup", "net"].map((kind) => `--unshare-${kind}`);
+  const probe = [bwrap, ...namespaces, "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "true"];
   const setpriv = findProgram("setpriv", environment["PATH"]) ?? "setpriv";
   const drop = [setpriv, "--reuid", `${identity.uid}`, "--regid", `${identity.gid}`, "--clear-groups", "--"];
   const [program, ...rest] = identity.fromRoot ? [...drop, ...probe] : probe;

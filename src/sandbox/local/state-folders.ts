@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, SandboxError } from "../../errors.ts";
 import type { SandboxRecord } from "../provider.ts";
-import { startTime } from "./process-table.ts";
+import { killQuietly, processesWithVariable, startTime } from "./process-table.ts";
 
 export interface StateFolders {
   volumes: string;
@@ -67,10 +67,14 @@ export function liveRecords(folders: StateFolders): SandboxRecord[] {
     }));
 }
 
-/** Removes files of sandboxes whose makers are gone; their processes ended with them. */
+/**
+ * Removes files of sandboxes whose makers are gone. Their processes ended with the makers, but for one that bubblewrap
+ * may leave when it is killed between making its inner half and letting it go on.
+ */
 export function sweepDeadRecords(folders: StateFolders): void {
   for (const { folder, record, alive } of readRecords(folders)) {
     if (alive) continue;
+    for (const pid of processesWithVariable("MODAL_SANDBOX_ID", record.id)) killQuietly(pid);
     if (record.scratch.startsWith(`${folders.scratch}/`)) removeFolder(record.scratch);
     removeFolder(folder);
   }
