@@ -37,7 +37,10 @@ test("50 turns do not grow the daemon, the proxy or the host in memory or open f
     assert.equal((await running.say(`turn ${turn}`)).text, `turn ${turn}: You said: turn ${turn}`);
   }
   const after = await measure();
-  assert.deepEqual(after.files, before.files);
+  // a connection more or less is open at any moment; one left by each turn would be forty
+  for (const [index, files] of after.files.entries()) {
+    assert.ok(files <= (before.files[index] as number) + 3, `${before.files} open files, later ${after.files}`);
+  }
   for (const [index, memory] of after.memory.entries()) {
     const start = before.memory[index] as number;
     assert.ok(memory < start + 25, `${Object.keys(ours)[index]}: ${start} MiB, later ${memory} MiB`);

@@ -1,8 +1,18 @@
 /** Where the local provider keeps things on the host, and how what a dead process left is found and removed. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { messageOf, SandboxError } from "../../errors.ts";
 import type { SandboxRecord } from "../provider.ts";
 import { killQuietly, processesWithVariable, startTime } from "./process-table.ts";
@@ -15,6 +25,9 @@ export interface StateFolders {
   scratch: string;
   cache: string;
 }
+
+/** a folder that still has no record after so long has lost its maker before it could write one */
+const unfinishedMs = 60_000;
 
 interface OwnedRecord extends SandboxRecord {
   ownerPid: number;
@@ -73,10 +86,16 @@ export function liveRecords(folders: StateFolders): SandboxRecord[] {
  */
 export function sweepDeadRecords(folders: StateFolders): void {
   for (const { folder, record, alive } of readRecords(folders)) {
-    if (alive) continue;
+    const isOurs = record.scratch.startsWith(`${folders.scratch}/`);
+    // one with a state folder elsewhere is swept by whoever uses that, as long as it exists
+    if (alive || (!isOurs && existsSync(dirname(record.scratch)))) continue;
     for (const pid of processesWithVariable("MODAL_SANDBOX_ID", record.id)) killQuietly(pid);
-    if (record.scratch.startsWith(`${folders.scratch}/`)) removeFolder(record.scratch);
+    if (isOurs) removeFolder(record.scratch);
     removeFolder(folder);
+  }
+  for (const name of readdirSync(folders.running)) {
+    const folder = join(folders.running, name);
+    if (!existsSync(join(folder, "record.json")) && isOlderThan(folder, unfinishedMs)) removeFolder(folder);
   }
 }
 
@@ -89,6 +108,11 @@ export function removeFolder(folder: string): void {
     spawnSync("/usr/bin/find", [folder, "-type", "d", "-exec", "chmod", "u+rwx", "{}", ";"], { stdio: "ignore" });
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function isOlderThan(path: string, ms: number): boolean {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat !== undefined && Date.now() - stat.mtimeMs > ms;
 }
 
 function makeFolder(folder: string): void {
