@@ -101,6 +101,7 @@ function refuseLongLines(socket: Socket): void {
   socket.on("data", (chunk: Buffer) => {
     const newline = chunk.lastIndexOf(10);
     bytes = newline === -1 ? bytes + chunk.length : chunk.length - newline - 1;
-    if (bytes > maxLineBytes) socket.end(`${JSON.stringify({ id: null, ok: false, error: "The line is too long" })}\n`);
+    if (bytes <= maxLineBytes || socket.writableEnded) return;
+    socket.end(`${JSON.stringify({ id: null, ok: false, error: "The line is too long" })}\n`, () => socket.destroy());
   });
 }

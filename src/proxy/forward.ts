@@ -56,19 +56,21 @@ export async function forward(
   const sent = counter();
   const received = counter();
   let meter = new UsageMeter(undefined);
-  let clientGone = false;
+  // who broke the exchange off: the first to leave, because each one's leaving makes the other leave
+  let leaver: Outcome["reason"] = null;
   response.once("close", () => {
-    clientGone = !response.writableFinished;
+    if (!response.writableFinished) leaver ??= "client_gone";
     outgoing.destroy();
   });
   const onEnd = () => {
+    leaver ??= "grant_ended";
     outgoing.destroy();
     response.destroy();
   };
   ended.addEventListener("abort", onEnd, { once: true });
   const outcome = (status: number, reason: Outcome["reason"]): Outcome => ({
     status,
-    reason: ended.aborted ? "grant_ended" : clientGone ? "client_gone" : reason,
+    reason: leaver ?? reason,
     model: meter.model,
     ...meter.tokens,
     bytesIn: sent.bytes,
@@ -105,6 +107,9 @@ export async function forward(
       ...((status === 401 || status === 403) && { "x-should-retry": "false" }),
     });
     response.flushHeaders();
+    answer.once("error", () => {
+      leaver ??= "upstream_gone";
+    });
     received.onChunk = (chunk) => meter.push(chunk);
     try {
       await pipeline(answer, received.stream, new Scrubber(needles), response);
@@ -112,7 +117,7 @@ export async function forward(
       return outcome(status, null);
     } catch {
       // whichever side left, pipeline has destroyed the other: the client sees a broken stream and no clean end
-      return outcome(status, "upstream_gone");
+      return outcome(status, leaver);
     }
   } finally {
     ended.removeEventListener("abort", onEnd);

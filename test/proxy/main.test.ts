@@ -1,0 +1,119 @@
+/** The proxy as a process. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { testKey } from "../helpers/running-session.ts";
+import { temporaryFolder } from "../helpers/temporary-folder.ts";
+
+const mainPath = join(import.meta.dirname, "../../src/proxy/main.ts");
+
+interface Setting {
+  origin?: string;
+  credential?: string | undefined;
+  env?: Record<string, string>;
+  argv?: string[];
+  config?: string;
+}
+
+async function start(folder: string, setting: Setting = {}) {
+  const { origin = "http://127.0.0.1:9", credential = testKey(), env = {}, argv = [] } = setting;
+  await mkdir(join(folder, "secrets"), { recursive: true });
+  if (!("credential" in setting) || setting.credential !== undefined) {
+    await writeFile(join(folder, "secrets/ANTHROPIC_API_KEY"), credential);
+  }
+  const config = {
+    upstreams: { anthropic: { origin } },
+    listenPath: join(folder, "listen.sock"),
+    controlPath: join(folder, "control.sock"),
+    auditPath: join(folder, "audit.ndjson"),
+    credentialsFolder: join(folder, "secrets"),
+  };
+  const child = spawn(process.execPath, [...argv, mainPath], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { MODAL_SB_PROXY_CONFIG: setting.config ?? JSON.stringify(config), ...env },
+  });
+  const exited = once(child, "exit") as Promise<[number | null, string | null]>;
+  const output = Promise.all([text(child.stdout), text(child.stderr)]);
+  return { child, exited, output, ...config };
+}
+
+async function untilListening(path: string): Promise<void> {
+  for (;;) {
+    const socket = connect(path);
+    try {
+      await once(socket, "connect");
+      return;
+    } catch {
+      await delay(20);
+    } finally {
+      socket.destroy();
+    }
+  }
+}
+
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  test(`${signal} ends it with code 0, also while an answer streams; it prints nothing`, async () => {
+    await using folder = await temporaryFolder();
+    const proxy = await start(folder.path);
+    await untilListening(proxy.controlPath);
+    const socket = connect(proxy.listenPath);
+    await once(socket, "connect");
+    proxy.child.kill(signal);
+    assert.deepEqual(await proxy.exited, [0, null]);
+    assert.deepEqual(await proxy.output, ["", ""]);
+    socket.destroy();
+  });
+}
+
+const bad: Record<string, [setting: Setting, words: RegExp]> = {
+  "no credential": [{ credential: undefined }, /holds none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN/],
+  "an empty credential": [{ credential: "\n" }, /ANTHROPIC_API_KEY is empty/],
+  "a credential of two words": [{ credential: "sk-ant-one sk-ant-two" }, /more than one word/],
+  "an origin over plain http": [{ origin: "http://api.example" }, /must be https/],
+  "an origin that is none": [{ origin: "nonsense" }, /must be https/],
+  "certificates that are not checked": [{ env: { NODE_TLS_REJECT_UNAUTHORIZED: "0" } }, /NODE_TLS_REJECT_UNAUTHORIZED/],
+  "headers that are printed": [{ env: { NODE_DEBUG: "http" } }, /NODE_DEBUG/],
+  "an open debugger": [{ argv: ["--inspect=127.0.0.1:0"] }, /--inspect/],
+  "no configuration": [{ config: "{}" }, /MODAL_SB_PROXY_CONFIG lacks/],
+};
+
+for (const [name, [setting, words]] of Object.entries(bad)) {
+  test(`it does not start with ${name}: code 2, and the reason without the credential`, async () => {
+    await using folder = await temporaryFolder();
+    const proxy = await start(folder.path, setting);
+    assert.deepEqual(await proxy.exited, [2, null]);
+    const [, stderr] = await proxy.output;
+    assert.match(stderr, words);
+    assert.ok(!stderr.includes("sk-ant-one"));
+  });
+}
+
+test("socket files of a dead proxy are replaced", async () => {
+  await using folder = await temporaryFolder();
+  const first = await start(folder.path);
+  await untilListening(first.controlPath);
+  first.child.kill("SIGKILL");
+  await first.exited;
+  const second = await start(folder.path);
+  await untilListening(second.controlPath);
+  second.child.kill();
+  assert.deepEqual(await second.exited, [0, null]);
+});
+
+test("it keeps serving after nonsense", async () => {
+  await using folder = await temporaryFolder();
+  const proxy = await start(folder.path);
+  await untilListening(proxy.listenPath);
+  const socket = connect(proxy.listenPath);
+  socket.end("nonsense\r\n\r\n");
+  await text(socket);
+  await untilListening(proxy.listenPath);
+  proxy.child.kill();
+  assert.deepEqual(await proxy.exited, [0, null]);
+});
