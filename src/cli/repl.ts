@@ -18,6 +18,8 @@ export async function runRepl(
   runTurn: (text: string) => Promise<unknown>,
 ): Promise<number> {
   const history: string[] = [];
+  // between a turn and the next prompt Ctrl-C means nothing, and must not end us
+  process.on("SIGINT", () => {});
   for (;;) {
     const line = await Promise.race([readMessage(history), failureOf(session)]);
     if (line === "leave") return exitCodes.success;

@@ -70,6 +70,8 @@ export class LocalSandbox implements Sandbox {
     this.#child = spawn(options.argv[0] as string, options.argv.slice(1), {
       env: options.environment,
       stdio: ["ignore", "pipe", "pipe", "pipe", info, "pipe", ...secrets],
+      // in a session of its own: Ctrl-C at the terminal is for modal-sb to interpret
+      detached: true,
     });
     closeSync(info);
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on("data", (chunk) => this.#keepTail(chunk));
@@ -108,6 +110,7 @@ export class LocalSandbox implements Sandbox {
     const spawnOptions: SpawnOptions = {
       env: { ...this.#options.environment, ...options.env },
       stdio: ["pipe", "pipe", "pipe"],
+      detached: true,
     };
     const child = spawn(program as string, rest, spawnOptions);
     this.#processes.add(child);
