@@ -3,7 +3,8 @@ import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { type Line, LineSplitter } from "../protocol/json-lines.ts";
-import { type AgentEvent, type HostMessage, hostMessageSchema, maxHostLineBytes } from "../protocol/messages.ts";
+import { maxHostLineBytes } from "../protocol/limits.ts";
+import { type AgentEvent, type HostMessage, hostMessageSchema } from "../protocol/messages.ts";
 import type { EventLog } from "./event-log.ts";
 
 /** A client that reads slower than this much is behind is cut off; it can come back and replay. */

@@ -1,9 +1,11 @@
-/** The sandbox's main process: one conversation, a log of its events, and the socket on which hosts attach. */
+/**
+ * The sandbox's main process: one conversation, a log of its events, and the socket on which hosts attach.
+ * claude takes longest to start, so it is started first; what the host needs is loaded meanwhile.
+ */
+import { protocolVersion } from "../protocol/limits.ts";
 import type { UnnumberedEvent } from "../protocol/messages.ts";
-import { protocolVersion } from "../protocol/messages.ts";
 import { parseAgentConfig, sessionFolder } from "./agent-config.ts";
-import { Clients } from "./clients.ts";
-import type { Conversation } from "./conversation.ts";
+import type { Clients } from "./clients.ts";
 import { EventLog } from "./event-log.ts";
 import { SessionFile } from "./session-file.ts";
 
@@ -11,13 +13,20 @@ import { SessionFile } from "./session-file.ts";
 const exitBug = 70;
 
 for (const event of ["uncaughtException", "unhandledRejection"]) process.on(event, crash);
+process.once("SIGTERM", () => void shutdown());
 
 const config = parseAgentConfig(process.env["MODAL_SB_AGENT"]);
 const session = new SessionFile(sessionFolder(config));
 const log = new EventLog(`${sessionFolder(config)}/events.ndjson`);
+const resumed = session.canResume();
+let clients: Clients | undefined;
 let diskIsFull = false;
 
-const clients = new Clients({
+const { Conversation } = await import("./conversation.ts");
+const conversation = new Conversation({ config, environment: process.env, session, emit });
+
+const module = await import("./clients.ts");
+clients = new module.Clients({
   socketPath: config.socketPath,
   log,
   hello: () => ({
@@ -25,27 +34,18 @@ const clients = new Clients({
     type: "hello",
     protocol: protocolVersion,
     sessionId: config.sessionId,
-    resumed: session.canResume(),
-    runningTurnId: opened?.runningTurnId ?? null,
+    resumed,
+    runningTurnId: conversation.runningTurnId,
   }),
-  onMessage: async (message) => {
-    if (message.type === "shutdown") await shutdown();
-    else (await conversation).take(message);
+  onMessage: (message) => {
+    if (message.type === "shutdown") void shutdown();
+    else conversation.take(message);
   },
-});
-
-process.once("SIGTERM", () => void shutdown());
-
-// the host is greeted while this large module is still being read
-let opened: Conversation | undefined;
-const conversation = import("./conversation.ts").then((module) => {
-  opened = new module.Conversation({ config, environment: process.env, session, emit });
-  return opened;
 });
 
 function emit(event: UnnumberedEvent): void {
   const { line, writable } = log.append(event);
-  clients.broadcast(line);
+  clients?.broadcast(line);
   if (event.type === "END_TURN") log.flush();
   if (diskIsFull !== writable) return;
   diskIsFull = !writable;
@@ -55,8 +55,9 @@ function emit(event: UnnumberedEvent): void {
 }
 
 async function shutdown(): Promise<void> {
-  await (await conversation).shutdown();
-  await clients.close();
+  // until the socket is there nobody has sent anything that could be lost
+  if (clients) await conversation.shutdown();
+  await clients?.close();
   process.exit(0);
 }
 

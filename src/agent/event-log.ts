@@ -12,7 +12,8 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import { LineSplitter } from "../protocol/json-lines.ts";
-import { type AgentEvent, maxAgentLineBytes, type UnnumberedEvent } from "../protocol/messages.ts";
+import { maxAgentLineBytes } from "../protocol/limits.ts";
+import type { AgentEvent, UnnumberedEvent } from "../protocol/messages.ts";
 
 export class EventLog {
   readonly #path: string;

@@ -1,6 +1,7 @@
 /** claude's messages become events of one turn. Pure but for the text that is open; unknown messages give nothing. */
 import type { SDKMessage } from "@anthropic-ai/claude-agent-sdk";
-import { maxToolTextLength, type UnnumberedEvent, type Usage } from "../protocol/messages.ts";
+import { maxToolTextLength } from "../protocol/limits.ts";
+import type { UnnumberedEvent, Usage } from "../protocol/messages.ts";
 
 /** longest text of one event, in characters: six bytes each at worst in JSON */
 const maxDeltaLength = 64 * 1024;

@@ -1,7 +1,8 @@
 /** One turn as the daemon keeps it, and how claude's result becomes its END_TURN. */
 import { randomUUID } from "node:crypto";
 import type { SDKResultMessage } from "@anthropic-ai/claude-agent-sdk";
-import { type EndTurn, maxAgentLineBytes } from "../protocol/messages.ts";
+import { maxAgentLineBytes } from "../protocol/limits.ts";
+import type { EndTurn } from "../protocol/messages.ts";
 import { TurnTranslator, usageOf } from "./translate.ts";
 
 /** the last words and the error message share one line of the protocol */

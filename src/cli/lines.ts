@@ -1,6 +1,6 @@
 /** The conversation with a program: each line of stdin is a message, each turn ends with the line END_TURN. */
 import { LineSplitter } from "../protocol/json-lines.ts";
-import { maxHostLineBytes } from "../protocol/messages.ts";
+import { maxHostLineBytes } from "../protocol/limits.ts";
 import type { Output } from "./output.ts";
 
 /** a message must fit a line of the protocol, in which JSON may take more room */

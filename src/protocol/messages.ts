@@ -4,14 +4,6 @@
  */
 import { z } from "zod";
 
-export const protocolVersion = 1;
-/** longest line the daemon accepts from a client, in bytes */
-export const maxHostLineBytes = 8 * 1024 * 1024;
-/** longest line the host accepts from the daemon, in bytes */
-export const maxAgentLineBytes = 1024 * 1024;
-/** longest piece of tool input or output carried by an event, in characters */
-export const maxToolTextLength = 16 * 1024;
-
 const turnId = z.string().min(1).max(64);
 
 export const hostMessageSchema = z.discriminatedUnion("type", [

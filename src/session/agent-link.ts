@@ -1,7 +1,8 @@
 /** The agent's events as they come out of its sandbox: every byte is hostile until it has passed here. */
 
 import type { Line } from "../protocol/json-lines.ts";
-import { type AgentEvent, agentEventSchema, type HostMessage, maxAgentLineBytes } from "../protocol/messages.ts";
+import { maxAgentLineBytes } from "../protocol/limits.ts";
+import { type AgentEvent, agentEventSchema, type HostMessage } from "../protocol/messages.ts";
 import type { Sandbox } from "../sandbox/provider.ts";
 import { sanitizeDeep } from "../sanitize.ts";
 import { agentSocket } from "./agent-role.ts";

@@ -5,11 +5,21 @@ import { bundledInstructions, claudePackage, nodePath, runtimeFiles, runtimeModu
 
 export const agentSocket = "/run/modal-sb/agent.sock";
 
-/** Makes the Python environment on the data volume while the daemon starts; it is there when the agent first wants it. */
-const startScript = `if [ ! -e /data/venv/bin/pip ]; then
-  ( nice python3 -m venv --without-pip --system-site-packages /data/venv &&
-    printf '#!/bin/sh\\nexec /data/venv/bin/python -m pip "$@"\\n' > /data/venv/bin/pip &&
-    chmod 755 /data/venv/bin/pip ) > /dev/null 2>&1 &
+/**
+ * Makes the Python environment on the data volume: what `python3 -m venv --without-pip --system-site-packages` makes, but
+ * without starting Python, so that it is there before the agent. A Python whose file name has no version makes it itself.
+ */
+const startScript = `venv=/data/venv
+if [ ! -e $venv/bin/pip ]; then
+  python=$(readlink -f "$(command -v python3)"); version=\${python##*/python}
+  case $version in
+    3.*[0-9])
+      mkdir -p $venv/bin $venv/lib/python$version/site-packages
+      ln -sf "$python" $venv/bin/python3; ln -sf python3 $venv/bin/python
+      printf 'home = %s\ninclude-system-site-packages = true\nversion = %s\n' "\${python%/*}" $version > $venv/pyvenv.cfg ;;
+    *) python3 -m venv --without-pip --system-site-packages $venv ;;
+  esac
+  printf '#!/bin/sh\nexec $venv/bin/python -m pip "$@"\n' > $venv/bin/pip; chmod 755 $venv/bin/pip
 fi
 exec "$@"`;
 
@@ -50,7 +60,11 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
     secrets: {},
     workingDirectory: "/app",
     files: [
-      ...runtimeFiles(["agent", "protocol"], ["zod", "@anthropic-ai/claude-agent-sdk", claudePackage()]),
+      ...runtimeFiles(
+        ["agent", "protocol"],
+        ["zod", "@anthropic-ai/claude-agent-sdk", claudePackage()],
+        options.stateFolder,
+      ),
       { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude", copy: true },
     ],
     volumes: [

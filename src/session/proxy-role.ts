@@ -73,7 +73,7 @@ function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
     },
     secrets,
     workingDirectory: "/tmp",
-    files: runtimeFiles(["proxy", "errors", "secret", "credential-forms"], []),
+    files: runtimeFiles(["proxy", "errors", "secret", "credential-forms"], [], options.stateFolder),
     volumes: [{ volume: audit, path: "/audit" }],
     limits: { ...options.limits, memoryMiB: 1024, processes: 64 },
     egress: { kind: "host" },

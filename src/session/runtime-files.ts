@@ -2,11 +2,12 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { FileMount } from "../sandbox/provider.ts";
+import { strippedCode } from "./runtime-code.ts";
 
 /** this file lies in src/session/ of a checkout or dist/session/ of an installed package */
 const codeFolder = dirname(dirname(fileURLToPath(import.meta.url)));
 const packageFolder = dirname(codeFolder);
-const extension = fileURLToPath(import.meta.url).endsWith(".ts") ? "ts" : "js";
+const isSource = fileURLToPath(import.meta.url).endsWith(".ts");
 
 /** Where our own code lies in every sandbox. */
 const runtimeFolder = "/agent";
@@ -16,16 +17,20 @@ export const bundledInstructions = join(packageFolder, "instructions");
 
 /** The path, in a sandbox, of a module such as "agent/daemon". */
 export function runtimeModule(name: string): string {
-  return `${runtimeFolder}/code/${name}.${extension}`;
+  return `${runtimeFolder}/code/${name}.js`;
 }
 
-/** Parts of our code (a folder such as "agent", a module such as "errors") and the packages they import, at /agent. */
-export function runtimeFiles(parts: readonly string[], packages: readonly string[]): FileMount[] {
-  const names = parts.map((name) => (existsSync(join(codeFolder, name)) ? name : `${name}.${extension}`));
+/**
+ * Parts of our code (a folder such as "agent", a module such as "errors") and the packages they import, at /agent.
+ * `stateFolder` keeps what is made of a checkout's sources.
+ */
+export function runtimeFiles(parts: readonly string[], packages: readonly string[], stateFolder: string): FileMount[] {
+  const code = isSource ? strippedCode(codeFolder, parts, join(stateFolder, "cache/runtime")) : codeFolder;
+  const names = parts.map((name) => (existsSync(join(code, name)) ? name : `${name}.js`));
   return [
     // its "type": "module" is what makes node read our files as ECMAScript modules
     { hostPath: join(packageFolder, "package.json"), path: `${runtimeFolder}/package.json` },
-    ...names.map((name) => ({ hostPath: join(codeFolder, name), path: `${runtimeFolder}/code/${name}` })),
+    ...names.map((name) => ({ hostPath: join(code, name), path: `${runtimeFolder}/code/${name}` })),
     ...packages.map((name) => ({ hostPath: packagePath(name), path: `${runtimeFolder}/node_modules/${name}` })),
   ];
 }

@@ -7,7 +7,8 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { LineSplitter } from "../../src/protocol/json-lines.ts";
-import { type AgentEvent, agentEventSchema, type EndTurn, maxAgentLineBytes } from "../../src/protocol/messages.ts";
+import { maxAgentLineBytes } from "../../src/protocol/limits.ts";
+import { type AgentEvent, agentEventSchema, type EndTurn } from "../../src/protocol/messages.ts";
 
 const daemonPath = join(import.meta.dirname, "../../src/agent/daemon.ts");
 const deadlineMs = 60_000;
