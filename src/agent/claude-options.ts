@@ -61,6 +61,8 @@ function claudeEnvironment(config: AgentConfig, environment: Readonly<Record<str
     ...rest,
     CLAUDE_CONFIG_DIR: `${sessionFolder(config)}/claude`,
     IS_SANDBOX: "1",
+    // node's own clients and npm look at HTTPS_PROXY only when told to
+    NODE_USE_ENV_PROXY: "1",
     // keeps a project's settings from redirecting the base URL
     CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST: "1",
     CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",

@@ -161,6 +161,11 @@ export interface Provider extends AsyncDisposable {
   /** What is there and what is missing, for `doctor`; the checks really run. */
   requirements(): Promise<Requirement[]>;
   create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
+  /**
+   * Where the next sandbox of that name will serve `port`, so that others can be made beside it; undefined when the
+   * provider knows only afterwards.
+   */
+  addressAhead(name: string, port: number): PortAddress | undefined;
   /** The running sandbox of that name made by this process. */
   find(name: string): Promise<Sandbox | undefined>;
   /** Running sandboxes of this user whose tags include all of `tags`. */

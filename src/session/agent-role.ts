@@ -19,7 +19,7 @@ if [ ! -e $venv/bin/pip ]; then
       printf 'home = %s\ninclude-system-site-packages = true\nversion = %s\n' "\${python%/*}" $version > $venv/pyvenv.cfg ;;
     *) python3 -m venv --without-pip --system-site-packages $venv ;;
   esac
-  printf '#!/bin/sh\nexec $venv/bin/python -m pip "$@"\n' > $venv/bin/pip; chmod 755 $venv/bin/pip
+  printf '#!/bin/sh\nexec /data/venv/bin/python -m pip "$@"\n' > $venv/bin/pip; chmod 755 $venv/bin/pip
 fi
 exec "$@"`;
 
@@ -53,6 +53,8 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
         ...(options.model !== undefined && { model: options.model }),
       }),
       HF_HOME: "/data/hf-cache",
+      // the daemon has no use for it, and would take longer to start; claude's tools get it back
+      NODE_USE_ENV_PROXY: "",
       TRACKIO_DIR: "/tmp/trackio",
       TRACKIO_STORAGE_MODE: "sqlite",
       IS_SANDBOX: "1",

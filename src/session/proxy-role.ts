@@ -12,9 +12,21 @@ const maxControlLineBytes = 64 * 1024;
 
 export interface ProxyRole {
   sandbox: Sandbox;
-  address: PortAddress;
   /** One request to the control socket; rejects with the proxy's words when it refuses. */
   control(request: { op: string; [field: string]: unknown }): Promise<Record<string, unknown>>;
+}
+
+/** Where the proxy that will be started serves; undefined when the provider does not know yet. */
+export function proxyAddressAhead(options: SessionOptions): PortAddress | undefined {
+  return options.provider.addressAhead(proxyName(options), proxyPort);
+}
+
+export function proxyAddress(proxy: ProxyRole): PortAddress {
+  return proxy.sandbox.address(proxyPort);
+}
+
+function proxyName(options: SessionOptions): string {
+  return `${options.name}-proxy`;
 }
 
 /** Starts the proxy. It answers `control` as soon as it listens; requests wait for it until then. */
@@ -43,7 +55,6 @@ export async function startProxyRole(options: SessionOptions, audit: Volume, sig
   });
   return {
     sandbox,
-    address: sandbox.address(proxyPort),
     control: (request) =>
       new Promise((resolve, reject) => {
         const id = nextId++;
@@ -60,7 +71,7 @@ function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
   if (authToken) secrets["ANTHROPIC_AUTH_TOKEN"] = authToken;
   return {
     role: "proxy",
-    name: `${options.name}-proxy`,
+    name: proxyName(options),
     command: [nodePath, runtimeModule("proxy/main")],
     env: {
       MODAL_SB_PROXY_CONFIG: JSON.stringify({

@@ -5,13 +5,13 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
 import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
-import type { Sandbox, Volume } from "../sandbox/provider.ts";
+import type { PortAddress, Sandbox, Volume } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import { type AgentLink, attachToAgent } from "./agent-link.ts";
 import { agentSpec } from "./agent-role.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 import { refuseVisibleCredentials } from "./preflight.ts";
-import { type ProxyRole, startProxyRole } from "./proxy-role.ts";
+import { type ProxyRole, proxyAddress, proxyAddressAhead, startProxyRole } from "./proxy-role.ts";
 import { checkSessionName, sessionIdOf } from "./session-file.ts";
 
 export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
@@ -140,20 +140,25 @@ class RunningSession implements Session {
     await this.#stopped;
     signal.throwIfAborted();
     await using undo = new AsyncDisposableStack();
-    const proxy = await startProxyRole(this.#options, this.#volumes.audit, signal);
-    undo.use(proxy.sandbox);
     const token = randomBytes(32).toString("base64url");
-    const spec = agentSpec({
-      options: this.#options,
-      sessionId: this.#sessionId,
-      token,
-      data: this.#volumes.data,
-      trackio: this.#volumes.trackio,
-      proxy: proxy.address,
+    const specFor = (proxy: PortAddress) => {
+      const { data, trackio } = this.#volumes;
+      const spec = agentSpec({ options: this.#options, sessionId: this.#sessionId, token, data, trackio, proxy });
+      refuseVisibleCredentials(spec, this.#allCredentials());
+      return spec;
+    };
+    const ahead = proxyAddressAhead(this.#options);
+    const early = ahead && specFor(ahead);
+    const proxyStart = startProxyRole(this.#options, this.#volumes.audit, signal).then((started) => {
+      undo.use(started.sandbox);
+      return started;
     });
-    refuseVisibleCredentials(spec, this.#allCredentials());
-    const agent = await this.#options.provider.create(spec, signal);
-    undo.use(agent);
+    const agentStart = (early ? Promise.resolve(early) : proxyStart.then((started) => specFor(proxyAddress(started))))
+      .then((spec) => this.#options.provider.create(spec, signal))
+      .then((started) => undo.use(started));
+    // both are settled before an error leaves, so that nothing is made behind its back
+    await Promise.allSettled([proxyStart, agentStart]);
+    const [proxy, agent] = await Promise.all([proxyStart, agentStart]);
     const hello = Promise.withResolvers<void>();
     const link = await attachToAgent(agent, onlyNewEvents, {
       onEvent: (event) => {

@@ -32,14 +32,14 @@ export interface RunningProxy extends AsyncDisposable {
   open(options: SendOptions): Promise<IncomingMessage>;
 }
 
-export interface SendOptions {
+interface SendOptions {
   method?: string;
   path?: string;
   headers?: Record<string, string>;
   body?: string;
 }
 
-export interface Answer {
+interface Answer {
   status: number | undefined;
   headers: IncomingMessage["headers"];
   body: string;
@@ -47,7 +47,7 @@ export interface Answer {
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
-export interface ProxySetting {
+interface ProxySetting {
   handler?: Handler;
   auditPath?: string;
   credential?: "ANTHROPIC_API_KEY" | "ANTHROPIC_AUTH_TOKEN";

@@ -8,7 +8,6 @@ import type { PortAddress, Provider, Requirement, Sandbox, SandboxRecord, Sandbo
 import type { ProviderOptions } from "../sandbox.ts";
 import { type Bind, bwrapArguments } from "./bwrap-arguments.ts";
 import { curatedEtc, proxyHostname } from "./curated-etc.ts";
-import { startEgressFilter } from "./egress-filter.ts";
 import { findHostPrograms, type HostPrograms } from "./host-programs.ts";
 import { type Identity, identityFor } from "./identity.ts";
 import { type Door, launchFds, launchPlan } from "./launch.ts";
@@ -45,6 +44,8 @@ class LocalProvider implements Provider {
   readonly #environment: ProviderOptions["hostEnvironment"];
   readonly #sandboxes = new Set<Sandbox>();
   readonly #starting = new Set<string>();
+  /** ids of sandboxes that were asked for ahead, by name */
+  readonly #ids = new Map<string, string>();
 
   constructor(folders: StateFolders, environment: ProviderOptions["hostEnvironment"]) {
     this.#folders = folders;
@@ -66,7 +67,14 @@ class LocalProvider implements Provider {
     this.#starting.add(spec.name);
     try {
       const sandbox = await startSandbox(
-        { spec, programs, python, folders: this.#folders, indexes: readPackageIndexes(this.#environment) },
+        {
+          spec,
+          id: this.#takeId(spec.name),
+          programs,
+          python,
+          folders: this.#folders,
+          indexes: readPackageIndexes(this.#environment),
+        },
         signal,
       );
       this.#sandboxes.add(sandbox);
@@ -75,6 +83,20 @@ class LocalProvider implements Provider {
     } finally {
       this.#starting.delete(spec.name);
     }
+  }
+
+  addressAhead(name: string, port: number): PortAddress {
+    const id = this.#ids.get(name) ?? newId();
+    this.#ids.set(name, id);
+    const running = join(this.#folders.running, id);
+    mkdirSync(join(running, "ports"), { recursive: true, mode: 0o755 });
+    return portAddress(running, port);
+  }
+
+  #takeId(name: string): string {
+    const id = this.#ids.get(name) ?? newId();
+    this.#ids.delete(name);
+    return id;
   }
 
   async find(name: string): Promise<Sandbox | undefined> {
@@ -93,11 +115,17 @@ class LocalProvider implements Provider {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#sandboxes].map((sandbox) => sandbox.terminate()));
+    for (const id of this.#ids.values()) removeFolder(join(this.#folders.running, id));
   }
+}
+
+function newId(): string {
+  return `sb-${randomBytes(8).toString("hex")}`;
 }
 
 interface StartParts {
   spec: SandboxSpec;
+  id: string;
   programs: HostPrograms;
   python: Python;
   folders: StateFolders;
@@ -105,8 +133,7 @@ interface StartParts {
 }
 
 async function startSandbox(parts: StartParts, signal: AbortSignal | undefined): Promise<LocalSandbox> {
-  const { spec, folders, programs } = parts;
-  const id = `sb-${randomBytes(8).toString("hex")}`;
+  const { spec, id, folders, programs } = parts;
   const identity = identityFor(spec.role);
   const running = join(folders.running, id);
   const scratch = join(folders.scratch, id);
@@ -119,7 +146,7 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
   let filter: AsyncDisposable | undefined;
   undo.defer(cleanUp);
 
-  mkdirSync(running, { mode: 0o755 });
+  mkdirSync(running, { recursive: true, mode: 0o755 });
   chmodSync(running, 0o755);
   mkdirSync(join(running, "stage"));
   writeRecord(
@@ -148,6 +175,8 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
     const egressFolder = join(running, "egress");
     mkdirSync(egressFolder, { mode: 0o755 });
     const { endpoints } = parts.indexes;
+    // loaded here, while bubblewrap makes the proxy's sandbox: it takes longer to load than to start
+    const { startEgressFilter } = await import("./egress-filter.ts");
     filter = await startEgressFilter({
       socketPath: join(egressFolder, "egress.sock"),
       policy: spec.egress,
