@@ -60,7 +60,6 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
     .option("--state-folder <folder>", describe("stateFolder"))
     .option("--verbose", "more about errors")
     .showSuggestionAfterError()
-    .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .action((options) => {
       onRequest({
