@@ -49,7 +49,7 @@ export class EventLog {
       this.#broken = false;
     } catch {
       // the reason is the same for every caller: no space. The torn line is removed, so that the next one is whole
-      if (!this.#broken) truncateQuietly(this.#fd, this.#size);
+      truncateQuietly(this.#fd, this.#size);
       this.#broken = true;
     }
     return { event: numbered, line, writable: !this.#broken };
