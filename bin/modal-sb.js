@@ -15,8 +15,10 @@ if (isRecent) {
   const { main } = await import((existsSync(source) ? source : built).href);
   process.exit(await main(process.argv.slice(2)));
 } else {
-  const bundled = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
-  if (!existsSync(bundled)) {
+  // our own development dependency in a checkout, or one that a project has beside us
+  const places = ["../node_modules/node/bin/node", "../../node/bin/node"];
+  const bundled = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+  if (bundled === undefined) {
     process.stderr.write(`error: modal-sb needs Node 24.12 or later, and this is ${process.versions.node}\n`);
     process.stderr.write("\nhint: install Node 24, e.g. npm install --global node@24\n");
     process.exit(2);
