@@ -1,11 +1,11 @@
 /** The local provider: bubblewrap on this machine. What a sandbox sees is put together here. */
 import { randomBytes } from "node:crypto";
-import { chmodSync, chownSync, existsSync, mkdirSync, statSync } from "node:fs";
-import { cp, readdir } from "node:fs/promises";
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { BusyError, SandboxError } from "../../errors.ts";
+import { BusyError } from "../../errors.ts";
 import type { PortAddress, Provider, Requirement, Sandbox, SandboxRecord, SandboxSpec, Volume } from "../provider.ts";
 import type { ProviderOptions } from "../sandbox.ts";
+import { fileBinds, toolchainBinds, volumeBinds } from "./binds.ts";
 import { type Bind, bwrapArguments } from "./bwrap-arguments.ts";
 import { curatedEtc, proxyHostname } from "./curated-etc.ts";
 import { findHostPrograms, type HostPrograms } from "./host-programs.ts";
@@ -23,7 +23,7 @@ import {
   sweepDeadRecords,
   writeRecord,
 } from "./state-folders.ts";
-import { giveFolder, openVolume } from "./volume.ts";
+import { openVolume } from "./volume.ts";
 
 const proxyDoorSocket = "/run/proxy";
 const egressDoor: Door = { port: 3128, socketPath: "/run/egress/egress.sock" };
@@ -146,21 +146,7 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
   let filter: AsyncDisposable | undefined;
   undo.defer(cleanUp);
 
-  mkdirSync(running, { recursive: true, mode: 0o755 });
-  chmodSync(running, 0o755);
-  mkdirSync(join(running, "stage"));
-  writeRecord(
-    running,
-    { id, name: spec.name, role: spec.role, tags: { ...spec.tags }, startedAt: new Date().toISOString() },
-    scratch,
-  );
-  for (const folder of [join(running, "ports"), join(scratch, "tmp")]) {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    if (identity.fromRoot) chownSync(folder, identity.uid, identity.gid);
-  }
-  // agents of another uid connect to these sockets
-  chmodSync(join(running, "ports"), 0o755);
-
+  makeFolders(parts, { running, scratch }, identity);
   const network = spec.egress.kind === "host" ? ("host" as const) : ("own" as const);
   const doors: Door[] = [];
   const binds: Bind[] = [
@@ -195,10 +181,12 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
     identity,
     binds,
     stageFolder: join(running, "stage"),
+    stageTable: join(running, "stage.fstab"),
     limits: spec.limits,
     doors,
     command: spec.command,
   });
+  writeFileSync(join(running, "stage.fstab"), plan.stageTable, { mode: 0o600 });
   const sandbox = await LocalSandbox.start(
     {
       id,
@@ -226,59 +214,34 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
   return sandbox;
 }
 
+/** The sandbox's folders on the host; the record comes first, so that a sweep can find whatever is made after it. */
+function makeFolders(
+  { spec, id }: StartParts,
+  { running, scratch }: { running: string; scratch: string },
+  identity: Identity,
+): void {
+  mkdirSync(running, { recursive: true, mode: 0o755 });
+  chmodSync(running, 0o755);
+  mkdirSync(join(running, "stage"));
+  writeRecord(
+    running,
+    { id, name: spec.name, role: spec.role, tags: { ...spec.tags }, startedAt: new Date().toISOString() },
+    scratch,
+  );
+  for (const folder of [join(running, "ports"), join(scratch, "tmp")]) {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (identity.fromRoot) chownSync(folder, identity.uid, identity.gid);
+  }
+  // agents of another uid connect to these sockets
+  chmodSync(join(running, "ports"), 0o755);
+}
+
 function portAddress(running: string, port: number): PortAddress {
   return {
     url: `http://${proxyHostname}:${port}`,
     socketPath: `${proxyDoorSocket}/${port}.sock`,
     hostPath: join(running, "ports"),
   };
-}
-
-/** The node that runs modal-sb, Python, and what the host's package settings point to, at their own paths. */
-function toolchainBinds(python: Python, indexes: PackageIndexes): Bind[] {
-  const nodePrefix = dirname(dirname(process.execPath));
-  const paths = [...indexes.paths, ...(python.prefix === "/usr" ? [] : [python.prefix])];
-  const hasNpm = !nodePrefix.startsWith("/usr") && existsSync(join(nodePrefix, "lib/node_modules/npm"));
-  return [
-    { hostPath: process.execPath, path: "/agent/bin/node", writable: false },
-    ...(hasNpm ? [{ hostPath: nodePrefix, path: "/opt/node", writable: false }] : []),
-    ...paths
-      .filter((path) => !path.startsWith("/usr/") && !path.startsWith("/etc/ssl/"))
-      .map((path) => ({ hostPath: path, path, writable: false })),
-  ];
-}
-
-/** Files at their places; the sandbox's user must be able to read them, and for root that is another one. */
-async function fileBinds(spec: SandboxSpec, copies: string, identity: Identity): Promise<Bind[]> {
-  mkdirSync(copies, { mode: 0o755 });
-  return await Promise.all(
-    spec.files.map(async ({ hostPath, path, copy }, index): Promise<Bind> => {
-      if (copy) return { hostPath: await copyReadable(hostPath, join(copies, String(index))), path, writable: false };
-      if (identity.fromRoot && (statSync(hostPath).mode & 0o004) === 0) {
-        throw new SandboxError(`The sandbox's user cannot read "${hostPath}"`, { hint: `chmod -R a+rX ${hostPath}` });
-      }
-      return { hostPath, path, writable: false };
-    }),
-  );
-}
-
-async function copyReadable(from: string, to: string): Promise<string> {
-  await cp(from, to, { recursive: true, verbatimSymlinks: true });
-  chmodSync(to, 0o755);
-  for (const entry of await readdir(to, { withFileTypes: true, recursive: true })) {
-    if (entry.isDirectory() || entry.isFile()) chmodSync(join(entry.parentPath, entry.name), 0o755);
-  }
-  return to;
-}
-
-function volumeBinds(spec: SandboxSpec, identity: { uid: number; gid: number }): Bind[] {
-  return spec.volumes.map(({ volume, path, subfolder }) => {
-    if (volume.hostPath === undefined)
-      throw new SandboxError(`Volume "${volume.name}" is not one of the local provider`);
-    const hostPath = join(volume.hostPath, subfolder ?? "");
-    if (!existsSync(hostPath) || subfolder === undefined) giveFolder(hostPath, identity.uid, identity.gid);
-    return { hostPath, path, writable: true };
-  });
 }
 
 function environmentOf(parts: StartParts, id: string, doors: readonly Door[]): Record<string, string> {
