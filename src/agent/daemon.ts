@@ -58,6 +58,7 @@ async function shutdown(): Promise<void> {
   // until the socket is there nobody has sent anything that could be lost
   if (clients) await conversation.shutdown();
   await clients?.close();
+  log.close();
   process.exit(0);
 }
 

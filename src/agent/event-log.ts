@@ -3,6 +3,7 @@ import {
   closeSync,
   createReadStream,
   fdatasync,
+  fdatasyncSync,
   fstatSync,
   ftruncateSync,
   mkdirSync,
@@ -15,11 +16,14 @@ import { LineSplitter } from "../protocol/json-lines.ts";
 import { maxAgentLineBytes } from "../protocol/limits.ts";
 import type { AgentEvent, UnnumberedEvent } from "../protocol/messages.ts";
 
+const flushDelayMs = 1000;
+
 export class EventLog {
   readonly #path: string;
   readonly #fd: number;
   #lastSeq = 0;
   #size: number;
+  #flushing: NodeJS.Timeout | undefined;
   /** true while the disk takes no more; events still reach the clients */
   #broken = false;
 
@@ -55,9 +59,13 @@ export class EventLog {
     return { event: numbered, line, writable: !this.#broken };
   }
 
-  /** Asks the disk to keep what was written; not waited for. */
+  /** Asks the disk, soon, to keep what was written: at once it would be in the way of a turn that follows. */
   flush(): void {
-    fdatasync(this.#fd, () => {});
+    this.#flushing ??= setTimeout(() => {
+      this.#flushing = undefined;
+      fdatasync(this.#fd, () => {});
+    }, flushDelayMs);
+    this.#flushing.unref();
   }
 
   /** The lines of events after number `after`, up to those written when this was called. */
@@ -71,7 +79,10 @@ export class EventLog {
     }
   }
 
+  /** With everything on disk. */
   close(): void {
+    clearTimeout(this.#flushing);
+    fdatasyncSync(this.#fd);
     closeSync(this.#fd);
   }
 

@@ -1,7 +1,6 @@
 /** One request's way to its upstream and back: streamed both ways, never buffered, never tried twice. */
 import { Agent as HttpAgent, type IncomingMessage, request as requestHttp, type ServerResponse } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
-import { PassThrough, type TransformCallback } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { AuditEntry } from "./audit.ts";
 import { sandboxHeaders, upstreamHeaders } from "./headers.ts";
@@ -53,8 +52,8 @@ export async function forward(
   });
   outgoing.setTimeout(silenceMs, () => outgoing.destroy(new Error("no answer")));
 
-  const sent = counter();
-  const received = counter();
+  let bytesIn = 0;
+  let bytesOut = 0;
   let meter = new UsageMeter(undefined);
   // who broke the exchange off: the first to leave, because each one's leaving makes the other leave
   let leaver: Outcome["reason"] = null;
@@ -73,8 +72,8 @@ export async function forward(
     reason: leaver ?? reason,
     model: meter.model,
     ...meter.tokens,
-    bytesIn: sent.bytes,
-    bytesOut: received.bytes,
+    bytesIn,
+    bytesOut,
     credentialRefused: status === 401 || (status === 403 && reason === null),
   });
   const refuse = (reason: Reason, message: string): Outcome => {
@@ -89,7 +88,10 @@ export async function forward(
       outgoing.once("error", reject);
     });
     // an upstream may answer before it has read all; then the rest of the body does not matter
-    pipeline(incoming, sent.stream, outgoing).catch(() => {});
+    pipeline(incoming, outgoing).catch(() => {});
+    incoming.on("data", (chunk: Buffer) => {
+      bytesIn += chunk.length;
+    });
     const answer = await answered.catch((error: NodeJS.ErrnoException) => error);
     if (answer instanceof Error) {
       const code = answer.code ?? answer.message;
@@ -110,9 +112,12 @@ export async function forward(
     answer.once("error", () => {
       leaver ??= "upstream_gone";
     });
-    received.onChunk = (chunk) => meter.push(chunk);
+    const scrubber = new Scrubber(needles, (chunk) => {
+      bytesOut += chunk.length;
+      meter.push(chunk);
+    });
     try {
-      await pipeline(answer, received.stream, new Scrubber(needles), response);
+      await pipeline(answer, scrubber, response);
       meter.end();
       return outcome(status, null);
     } catch {
@@ -122,15 +127,4 @@ export async function forward(
   } finally {
     ended.removeEventListener("abort", onEnd);
   }
-}
-
-/** Counts what passes. */
-function counter(): { stream: PassThrough; bytes: number; onChunk: (chunk: Buffer) => void } {
-  const count = { stream: new PassThrough(), bytes: 0, onChunk: (_chunk: Buffer) => {} };
-  count.stream._transform = (chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback) => {
-    count.bytes += chunk.length;
-    count.onChunk(chunk);
-    done(null, chunk);
-  };
-  return count;
 }

@@ -8,14 +8,18 @@ const asterisk = 42;
 
 export class Scrubber extends Transform {
   readonly #needles: readonly Buffer[];
+  readonly #onChunk: (chunk: Buffer) => void;
   #held = Buffer.alloc(0);
 
-  constructor(needles: readonly Buffer[]) {
+  /** `onChunk` sees each chunk as it came. */
+  constructor(needles: readonly Buffer[], onChunk: (chunk: Buffer) => void = () => {}) {
     super();
     this.#needles = needles;
+    this.#onChunk = onChunk;
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    this.#onChunk(chunk);
     const bytes = this.#held.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#held, chunk]);
     for (const needle of this.#needles) replaceAll(bytes, needle);
     const keep = longestBeginning(bytes, this.#needles);
