@@ -14,7 +14,10 @@ async function processIn(
   fits: (process: ProcessInfo) => boolean,
 ): Promise<{ pid: number; id: string }> {
   for (;;) {
-    const record = (await running.provider.list()).find((found) => found.role === role);
+    // other tests have sandboxes at the same time
+    const record = (await running.provider.list({ session: running.session.name })).find(
+      (found) => found.role === role,
+    );
     const found = record && (await processesOf(new Set([record.id]))).find(fits);
     if (found) return { pid: found.pid, id: record.id };
     await delay(1);

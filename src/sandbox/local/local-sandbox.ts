@@ -17,7 +17,7 @@ import type { HostPrograms } from "./host-programs.ts";
 import type { Identity } from "./identity.ts";
 import { enterArguments, launchFds } from "./launch.ts";
 import { limitMemory, type MemoryLimit } from "./memory-limit.ts";
-import { childrenOf, killQuietly } from "./process-table.ts";
+import { childrenOf, killQuietly, processesWithVariable } from "./process-table.ts";
 
 const outputTailBytes = 8 * 1024;
 /** setTimeout's longest delay */
@@ -190,6 +190,11 @@ export class LocalSandbox implements Sandbox {
   }
 
   async #waitForEnd(): Promise<SandboxEnd> {
+    // bubblewrap that is killed while it starts leaves its inner half waiting for ever, with our pipes in its hands
+    this.#child.once("exit", () => {
+      if (this.#firstPid !== 0) return;
+      for (const pid of processesWithVariable("MODAL_SANDBOX_ID", this.id)) killQuietly(pid);
+    });
     const [code, signal] = await new Promise<[number | null, string | null]>((resolve) => {
       this.#child.once("error", (error) => {
         this.#keepTail(Buffer.from(messageOf(error)));
