@@ -119,9 +119,9 @@ test("too many steps end the turn with max_turns", () =>
   }, 1));
 
 test("claude killed in mid-turn costs that turn; the conversation goes on", () =>
-  withDaemon(async ({ client, api }) => {
+  withDaemon(async ({ client, api, folder }) => {
     await client.say("remember the number 42").end;
-    const { turnId, end } = client.say("!bash tail -f /dev/null");
+    const { turnId, end } = client.say(`!bash touch ${folder}/tool; tail -f ${folder}/tool`);
     await client.waitFor("tool_started", (event) => event.turnId === turnId);
     await killClaude(api);
     assert.equal((await end).result, "error");
@@ -129,7 +129,7 @@ test("claude killed in mid-turn costs that turn; the conversation goes on", () =
     await client.waitFor("status", (event) => event.kind === "crash");
     assert.match((await client.say("go on").end).text, /You said: go on/);
     assert.match(JSON.stringify(api.requests.at(-1)?.body), /remember the number 42/);
-    assert.deepEqual(await processesWith("tail\0-f\0/dev/null"), []);
+    assert.deepEqual(await processesWith(`tail\0-f\0${folder}/tool`), []);
   }));
 
 test("a daemon that is killed leaves what the next one continues, replayed from any event", async () => {
