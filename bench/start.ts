@@ -40,6 +40,7 @@ async function hello(folder: string): Promise<Figures> {
     hostEnvironment: process.env,
   });
   await using data = await provider.volume("bench-data");
+  await using app = await provider.volume("bench-app");
   await using trackio = await provider.volume("bench-trackio");
   const inSandbox = async () => {
     const spec = agentSpec({
@@ -56,6 +57,7 @@ async function hello(folder: string): Promise<Figures> {
       sessionId: randomUUID(),
       token: "token",
       data,
+      app,
       trackio,
       proxy: { url: "http://127.0.0.1:9" },
     });

@@ -31,12 +31,13 @@ export interface FileMount {
   copy?: boolean;
 }
 
-/** A writable folder that outlives the sandbox. Two sandboxes never hold one volume at once. */
+/**
+ * A writable folder that outlives the sandbox. Two sandboxes never hold one volume at once. Always a whole volume: a
+ * folder inside one could be made a link to anywhere by an earlier sandbox.
+ */
 interface VolumeMount {
   volume: Volume;
   path: string;
-  /** folder inside the volume, made when missing; the volume's root when undefined */
-  subfolder?: string;
 }
 
 export interface Limits {

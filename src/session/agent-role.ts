@@ -29,6 +29,7 @@ export interface AgentParts {
   /** the random half of the sandbox key */
   token: string;
   data: Volume;
+  app: Volume;
   trackio: Volume;
   proxy: PortAddress;
 }
@@ -71,7 +72,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
     ],
     volumes: [
       { volume: parts.data, path: "/data" },
-      { volume: parts.data, path: "/app", subfolder: "app" },
+      { volume: parts.app, path: "/app" },
       { volume: parts.trackio, path: "/trackio" },
     ],
     limits: options.limits,

@@ -38,11 +38,10 @@ function visible(label: string, place: string): CredentialVisibleError {
 /** Readable files that the spec places in the sandbox, with their paths there. Links are not followed. */
 function* filesOf(spec: SandboxSpec): Generator<{ path: string; bytes: Buffer }> {
   const roots = [
-    ...spec.files.map((file) => ({ hostPath: file.hostPath, path: file.path })),
-    ...spec.volumes.flatMap(({ volume, path, subfolder }) =>
-      volume.hostPath === undefined ? [] : [{ hostPath: join(volume.hostPath, subfolder ?? ""), path }],
-    ),
-  ].filter((root) => !root.hostPath.includes("/node_modules/"));
+    // installed packages are public, and large; what the user brings is copied
+    ...spec.files.filter((file) => file.copy || !file.hostPath.includes("/node_modules/")),
+    ...spec.volumes.flatMap(({ volume: { hostPath }, path }) => (hostPath === undefined ? [] : [{ hostPath, path }])),
+  ];
   let total = 0;
   for (const root of roots) {
     for (const file of walk(root.hostPath, root.path)) {

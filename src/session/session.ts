@@ -22,6 +22,8 @@ const helloTimeoutMs = 60_000;
 /** for the transcript to reach the disk */
 const shutdownGraceMs = 3000;
 
+type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume>;
+
 interface OpenTurn {
   nonce: string;
   text: string;
@@ -39,8 +41,9 @@ interface Running {
 export async function openSession(options: SessionOptions): Promise<Session> {
   checkSessionName(options.name);
   await using undo = new AsyncDisposableStack();
-  const volumes: Record<"data" | "trackio" | "audit", Volume> = {
+  const volumes: Volumes = {
     data: undo.use(await options.provider.volume(`${options.name}-data`)),
+    app: undo.use(await options.provider.volume(`${options.name}-app`)),
     trackio: undo.use(await options.provider.volume(`${options.name}-trackio`)),
     audit: undo.use(await options.provider.volume(`${options.name}-audit`)),
   };
@@ -52,7 +55,7 @@ class RunningSession implements Session {
   readonly ready: Promise<void>;
   #options: SessionOptions;
   readonly #sessionId: string;
-  readonly #volumes: Record<"data" | "trackio" | "audit", Volume>;
+  readonly #volumes: Volumes;
   readonly #locks: AsyncDisposableStack;
   readonly #abort = new AbortController();
   readonly #listeners = new Set<(event: SessionEvent) => void>();
@@ -64,12 +67,7 @@ class RunningSession implements Session {
   #lastSeq = 0;
   #disposed: Promise<void> | undefined;
 
-  constructor(
-    options: SessionOptions,
-    sessionId: string,
-    volumes: Record<"data" | "trackio" | "audit", Volume>,
-    locks: AsyncDisposableStack,
-  ) {
+  constructor(options: SessionOptions, sessionId: string, volumes: Volumes, locks: AsyncDisposableStack) {
     this.name = options.name;
     this.#options = options;
     this.#sessionId = sessionId;
@@ -142,8 +140,8 @@ class RunningSession implements Session {
     await using undo = new AsyncDisposableStack();
     const token = randomBytes(32).toString("base64url");
     const specFor = (proxy: PortAddress) => {
-      const { data, trackio } = this.#volumes;
-      const spec = agentSpec({ options: this.#options, sessionId: this.#sessionId, token, data, trackio, proxy });
+      const { data, app, trackio } = this.#volumes;
+      const spec = agentSpec({ options: this.#options, sessionId: this.#sessionId, token, data, app, trackio, proxy });
       refuseVisibleCredentials(spec, this.#allCredentials());
       return spec;
     };

@@ -1,13 +1,14 @@
 /** What a hostile agent can see and reach: searched and tried from inside a real session. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { credentialForms } from "../../src/credential-forms.ts";
+import { createProvider } from "../../src/sandbox/sandbox.ts";
 import { Secret } from "../../src/secret.ts";
 import { runInside, shellInside } from "../helpers/run-inside.ts";
 import { type RunningSession, runningSession, testKey } from "../helpers/running-session.ts";
@@ -241,3 +242,29 @@ test("instructions with a link to a file outside bring the link, and not the fil
 async function outputInside(running: RunningSession, script: string): Promise<string> {
   return (await shellInside(await running.agent(), script)).stdout;
 }
+
+test("a link that an agent leaves in its volumes does not lead the next sandbox to the host's files", async () => {
+  await using folder = await temporaryFolder();
+  const victim = join(folder.path, "victim");
+  // as open as a folder can be, so that only the sandbox's walls are in the way
+  await mkdir(join(victim, ".claude"), { recursive: true });
+  await Promise.all([folder.path, victim, join(victim, ".claude")].map((path) => chmod(path, 0o777)));
+  await writeFile(join(victim, "secret"), "host words", { mode: 0o666 });
+  const stateFolder = join(folder.path, "state");
+  await using provider = await createProvider("local", { stateFolder, hostEnvironment: process.env });
+  const changes = { provider, name: "linked", stateFolder };
+  {
+    await using first = await runningSession({ changes });
+    const places = "/app /data/app /data/venv /data/home /trackio";
+    const replace = `for path in ${places} /app/.claude; do mv $path $path.old; ln -s ${victim} $path; done 2> /dev/null`;
+    await shellInside(await first.agent(), replace);
+  }
+  await using second = await runningSession({ changes });
+  const outcome = await shellInside(
+    await second.agent(),
+    "cat /app/secret /data/app/secret /app/.claude/CLAUDE.md; echo x > /app/written; ls -A /app",
+  );
+  assert.doesNotMatch(outcome.stdout, /host words/);
+  assert.match(outcome.stdout, /You work in a sandbox made by modal-sb/);
+  assert.deepEqual((await readdir(victim)).sort(), [".claude", "secret"]);
+});

@@ -59,14 +59,14 @@ export async function runningSession({ changes = {}, script = echo() }: Setting 
   session.subscribe((event) => events.push(event));
   const sandbox = async (role: string) => {
     await session.ready;
-    const found = await provider.find(`${options.name}-${role}`);
+    const found = await options.provider.find(`${options.name}-${role}`);
     if (!found) throw new Error(`There is no ${role}`);
     return found;
   };
   return {
     session,
     api,
-    provider,
+    provider: options.provider,
     key,
     stateFolder: folder.path,
     events,

@@ -49,11 +49,9 @@ async function copyReadable(from: string, to: string): Promise<string> {
 }
 
 export function volumeBinds(spec: SandboxSpec, identity: { uid: number; gid: number }): Bind[] {
-  return spec.volumes.map(({ volume, path, subfolder }) => {
-    if (volume.hostPath === undefined)
-      throw new SandboxError(`Volume "${volume.name}" is not one of the local provider`);
-    const hostPath = join(volume.hostPath, subfolder ?? "");
-    if (!existsSync(hostPath) || subfolder === undefined) giveFolder(hostPath, identity.uid, identity.gid);
+  return spec.volumes.map(({ volume: { name, hostPath }, path }) => {
+    if (hostPath === undefined) throw new SandboxError(`Volume "${name}" is not one of the local provider`);
+    giveFolder(hostPath, identity.uid, identity.gid);
     return { hostPath, path, writable: true };
   });
 }

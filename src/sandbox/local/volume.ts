@@ -33,7 +33,7 @@ export function openVolume(volumes: string, name: string): Volume {
   };
 }
 
-/** Gives a folder of a volume to the sandbox's user. Only for folders that no sandbox has written to yet. */
+/** Gives a volume's content to the sandbox's user. Its name lies in a folder that no sandbox sees, so it is no link. */
 export function giveFolder(path: string, uid: number, gid: number): void {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   if (process.getuid?.() === 0) chownSync(path, uid, gid);
