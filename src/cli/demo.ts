@@ -56,7 +56,7 @@ export async function demo(output: Output, stop: AbortSignal): Promise<number> {
     seen.display.endTurn();
     say("");
   }
-  const claims = claimsOf(seen.events, api, realKey);
+  const claims = claimsOf(seen.events, api, realKey, keyFile);
   for (const { words, holds } of claims) say(`${holds ? "✔" : "✘"} ${words}`);
   if (output.isTerminal && claims.every((claim) => claim.holds)) {
     seen.stop();
@@ -91,7 +91,7 @@ async function runTurn(session: Session, prompt: string, stop: AbortSignal): Pro
   if (end.result !== "success") await session.ready;
 }
 
-function claimsOf(events: readonly SessionEvent[], api: ScriptedApi, realKey: string): Claim[] {
+function claimsOf(events: readonly SessionEvent[], api: ScriptedApi, realKey: string, keyFile: string): Claim[] {
   const text = (turn: number) => {
     const end = events.filter((event) => event.type === "END_TURN")[turn];
     return end?.result === "success" ? end.text : "";
@@ -99,7 +99,6 @@ function claimsOf(events: readonly SessionEvent[], api: ScriptedApi, realKey: st
   const output = events.flatMap((event) => (event.type === "tool_ended" ? [event.output] : [])).join("\n");
   const [, sandboxKey = ""] = /ANTHROPIC_API_KEY=(sb-\S+)/.exec(output) ?? [];
   const keysAtTheApi = new Set(api.requests.map((request) => request.headers["x-api-key"]));
-  const refused = (words: string) => events.some((event) => event.type === "text_delta") && output.includes(words);
   const [, loss = "?"] = /to ([\d.]+) in epoch/.exec(text(0)) ?? [];
   return [
     {
@@ -111,8 +110,14 @@ function claimsOf(events: readonly SessionEvent[], api: ScriptedApi, realKey: st
       holds: keysAtTheApi.size === 1 && keysAtTheApi.has(realKey),
     },
     { words: "the real key was in nothing that the agent saw", holds: !JSON.stringify(events).includes(realKey) },
-    { words: "a file of this machine could not be read in the sandbox", holds: refused("No such file") },
-    { words: `${forbiddenUrl} was refused by the egress policy`, holds: /40[37]|Forbidden|refused/i.test(output) },
+    {
+      words: "a file of this machine could not be read in the sandbox",
+      holds: output.includes(`${keyFile}: No such file`),
+    },
+    {
+      words: `${forbiddenUrl} was refused by the egress policy`,
+      holds: output.includes("Tunnel connection failed: 403"),
+    },
     { words: `the training ran in the sandbox; its last loss was ${loss}`, holds: loss !== "?" },
     { words: "the second turn knew the first", holds: loss !== "?" && text(1).includes(loss) },
   ];

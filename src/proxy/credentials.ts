@@ -13,20 +13,18 @@ const headerOf = {
 export class Credential {
   readonly #name: keyof typeof headerOf;
   readonly #secret: Secret;
+  /** every form in which an answer must not show it */
+  readonly forms: readonly Buffer[];
 
   constructor(name: keyof typeof headerOf, secret: Secret) {
     this.#name = name;
     this.#secret = secret;
+    this.forms = credentialForms(secret.reveal()).map((form) => Buffer.from(form));
   }
 
   /** The header that carries it, for a request to its own upstream. */
   header(): readonly [name: string, value: string] {
     return headerOf[this.#name](this.#secret.reveal());
-  }
-
-  /** Every form in which an answer must not show it. */
-  forms(): Buffer[] {
-    return credentialForms(this.#secret.reveal()).map((form) => Buffer.from(form));
   }
 }
 

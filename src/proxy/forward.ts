@@ -38,7 +38,7 @@ export async function forward(
   ended: AbortSignal,
 ): Promise<Outcome> {
   const { origin } = upstream;
-  const needles = upstream.credential.forms();
+  const needles = upstream.credential.forms;
   const [credentialHeader, credential] = upstream.credential.header();
   const isSecure = origin.protocol === "https:";
   const outgoing = (isSecure ? requestHttps : requestHttp)({
