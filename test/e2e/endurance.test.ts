@@ -21,7 +21,7 @@ async function ourProcess(running: RunningSession, mark: string): Promise<Proces
   return found[0] as ProcessInfo;
 }
 
-test("50 turns do not grow the daemon, the proxy or the host in memory or open files", async () => {
+test("50 turns do not grow the daemon or the proxy in memory, nor them or the host in open files", async () => {
   await using running = await runningSession();
   const measure = async () => {
     const daemon = await ourProcess(running, ours.daemon);

@@ -14,18 +14,25 @@ function firstExchange() {
   return { handler: (incoming: IncomingMessage, response: ServerResponse) => resolve({ incoming, response }), promise };
 }
 
+/** A proxy with one exchange under way, whose answer has begun. */
+async function streaming(setting: { expiresAt?: number } = {}) {
+  const exchange = firstExchange();
+  const proxy = await runningProxy({ handler: exchange.handler, ...setting });
+  const opening = proxy.open({});
+  const { response } = await exchange.promise;
+  response.writeHead(200, events).flushHeaders();
+  const answer = await opening;
+  return { proxy, response, answer, [Symbol.asyncDispose]: () => proxy[Symbol.asyncDispose]() };
+}
+
 async function nextChunk(answer: IncomingMessage): Promise<string> {
   const [chunk] = (await once(answer, "data")) as [Buffer];
   return chunk.toString();
 }
 
 test("each piece of an answer is there before the upstream sends the next", async () => {
-  const exchange = firstExchange();
-  await using proxy = await runningProxy({ handler: exchange.handler });
-  const opening = proxy.open({});
-  const { response } = await exchange.promise;
-  response.writeHead(200, events).flushHeaders();
-  const answer = await opening;
+  await using exchange = await streaming();
+  const { response, answer } = exchange;
   for (const piece of ["data: one\n\n", "data: two\n\n", "data: three\n\n"]) {
     const arriving = nextChunk(answer);
     response.write(piece);
@@ -57,12 +64,8 @@ test("each piece of a request is there before the client sends the next", async 
 });
 
 test("a slow reader slows the upstream: the proxy does not hold what it has not passed on", async () => {
-  const exchange = firstExchange();
-  await using proxy = await runningProxy({ handler: exchange.handler });
-  const opening = proxy.open({});
-  const { response } = await exchange.promise;
-  response.writeHead(200).flushHeaders();
-  const answer = await opening;
+  await using exchange = await streaming();
+  const { response, answer } = exchange;
   answer.pause();
   const piece = Buffer.alloc(1024 * 1024, "x");
   let written = 0;
@@ -74,12 +77,8 @@ test("a slow reader slows the upstream: the proxy does not hold what it has not 
 });
 
 test("a client that leaves is learned of by the upstream", async () => {
-  const exchange = firstExchange();
-  await using proxy = await runningProxy({ handler: exchange.handler });
-  const opening = proxy.open({});
-  const { response } = await exchange.promise;
-  response.writeHead(200, events).flushHeaders();
-  const answer = await opening;
+  await using exchange = await streaming();
+  const { response, answer } = exchange;
   const left = once(response, "close");
   answer.destroy();
   await left;
@@ -103,13 +102,9 @@ test("a client that leaves before the answer began is learned of by the upstream
 });
 
 test("an upstream that breaks off leaves the client a broken stream, and no clean end", async () => {
-  const exchange = firstExchange();
-  await using proxy = await runningProxy({ handler: exchange.handler });
-  const opening = proxy.open({});
-  const { response } = await exchange.promise;
-  response.writeHead(200, events);
+  await using exchange = await streaming();
+  const { proxy, response, answer } = exchange;
   response.write("data: one\n\n");
-  const answer = await opening;
   assert.equal(await nextChunk(answer), "data: one\n\n");
   const reading = text(answer);
   response.destroy();
@@ -122,14 +117,11 @@ for (const [name, end] of [
   ["expired", async () => ({})],
 ] as const) {
   test(`a grant that is ${name} ends the requests that run on it, on both sides`, async () => {
-    const exchange = firstExchange();
     const expiresAt = name === "expired" ? Date.now() + 300 : Date.now() + 60_000;
-    await using proxy = await runningProxy({ handler: exchange.handler, expiresAt });
-    const opening = proxy.open({});
-    const { response } = await exchange.promise;
-    response.writeHead(200, events).flushHeaders();
+    await using exchange = await streaming({ expiresAt });
+    const { proxy, response, answer } = exchange;
     const left = once(response, "close");
-    const reading = text(await opening);
+    const reading = text(answer);
     await end(proxy);
     await assert.rejects(reading, /aborted/);
     await left;
