@@ -240,4 +240,14 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
     ]);
     assert.equal(outcome.stdout, "from the proxy");
   });
+
+  test(`${name}: an agent whose proxy is gone is an error of create, and leaves nothing`, async () => {
+    await using provider = await open();
+    const proxy = await provider.create(sandboxSpec({ role: "proxy", egress: { kind: "host" }, ports: [8080] }));
+    const address = proxy.address(8080);
+    await proxy.terminate();
+    const creation = provider.create(sandboxSpec({ egress: { kind: "allow", hostnames: [], proxy: address } }));
+    await assert.rejects(creation, { name: "SandboxError" });
+    assert.deepEqual(await provider.list(), []);
+  });
 }

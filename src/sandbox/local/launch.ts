@@ -1,6 +1,7 @@
 /** The chain of programs that turns a sandbox's parts into a running bubblewrap, and into a process beside it. */
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { SandboxError } from "../../errors.ts";
 import type { Limits } from "../provider.ts";
 import type { Bind } from "./bwrap-arguments.ts";
 import type { HostPrograms } from "./host-programs.ts";
@@ -132,7 +133,7 @@ function stage(
   binds: readonly Bind[],
 ): string[] {
   const { programs, stageFolder, stageTable } = options;
-  const isFolder = (bind: Bind) => statSync(bind.hostPath).isDirectory();
+  const isFolder = (bind: Bind) => statOf(bind.hostPath, bind).isDirectory();
   const names = (wanted: boolean) => binds.flatMap((bind, index) => (isFolder(bind) === wanted ? [String(index)] : []));
   return [
     ...[programs.unshare, "--mount", "--propagation", "private", "--"],
@@ -151,7 +152,14 @@ function escaped(path: string): string {
 function needsStaging(bind: Bind): boolean {
   if (bind.optional) return false;
   for (let folder = dirname(bind.hostPath); ; folder = dirname(folder)) {
-    if ((statSync(folder).mode & 0o001) === 0) return true;
+    if ((statOf(folder, bind).mode & 0o001) === 0) return true;
     if (folder === "/") return false;
   }
+}
+
+/** Another sandbox's folder, such as the proxy's sockets, goes with that sandbox: also while this one is made. */
+function statOf(path: string, bind: Bind): Stats {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (!stats) throw new SandboxError(`${path}, which the sandbox would have as ${bind.path}, is gone`);
+  return stats;
 }
