@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type Ended, ended, User } from "../helpers/cli.ts";
@@ -25,6 +25,17 @@ const leftOf = (user: User) => async () =>
       pid !== process.pid &&
       (command.includes(user.home) || environment.some((entry) => entry.includes(user.api.origin))),
   );
+
+/** claude writes its transcript a moment after it took the message. */
+async function untilTranscribed(user: User, word: string): Promise<void> {
+  const volumes = join(user.stateFolder, "volumes");
+  for (;;) {
+    const names = await readdir(volumes, { recursive: true }).catch(() => []);
+    const transcripts = names.filter((name) => name.endsWith(".jsonl")).map((name) => readFile(join(volumes, name)));
+    if ((await Promise.all(transcripts)).some((text) => text.includes(word))) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
 
 test("an unknown flag is refused, with the nearest known one", async () => {
   await using user = await User.create();
@@ -216,7 +227,7 @@ test("kill -9 of the command line in mid-turn leaves nothing running, and the co
   await using user = await User.create();
   const child = user.start(["-p", "!bash echo kumquat; tail -f /dev/null", "--session", "killed"]);
   child.stdin?.end();
-  await new Promise((resolve) => child.stderr?.once("data", resolve));
+  await untilTranscribed(user, "kumquat");
   child.kill("SIGKILL");
   assert.equal((await ended(child)).code, null);
   assert.deepEqual(await untilNone(leftOf(user)), []);
