@@ -1,37 +1,62 @@
-/** One JSON line for each request: who, what, how it ended, what it cost in tokens. Never a header, a body or a key. */
-import { closeSync, openSync, writeSync } from "node:fs";
-import type { Reason } from "./refusal.ts";
-import type { Tokens } from "./usage-meter.ts";
+/** One JSON line for each request: who, what, how it ended, what it cost. Never a header, a body or a key. */
+import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
+import type { Ending } from "./forward.ts";
 
-export interface AuditEntry extends Tokens {
+export interface AuditEntry {
   /** start of the request, ISO 8601 */
   time: string;
   /** null when no key named a sandbox */
   sandboxId: string | null;
-  upstream: string;
+  /** null when no upstream has the path */
+  upstream: string | null;
   method: string;
   /** without the query, at most 200 characters */
   path: string;
-  /** as the answer names it */
+  /** as the answer names it, or else the request */
   model: string | null;
   status: number;
   /** null: passed on, and answered to its end */
-  reason: Reason | "client_gone" | "upstream_gone" | "grant_ended" | null;
+  reason: Ending;
+  /** the upstream's own name for the request */
+  requestId: string | null;
+  inputTokens: number;
+  outputTokens: number;
+  cacheReadTokens: number;
+  cacheWriteTokens: number;
+  /** US dollars */
+  cost: number;
   /** bodies, in bytes */
   bytesIn: number;
   bytesOut: number;
   /** milliseconds */
   ms: number;
+  /** refusals before this one that were not written, because there were too many */
+  suppressed?: number;
 }
 
+/** refusals that are written in a second; a flood of them must not fill the disk */
+const refusalsPerSecond = 50;
+/** then the file becomes `<name>.1`, in place of an earlier one */
+const maxFileBytes = 64 * 1024 * 1024;
+
 export class Audit {
-  readonly #fd: number;
+  readonly #path: string;
+  readonly #onEntry: (entry: AuditEntry) => void;
+  #fd: number;
+  #bytes: number;
   #writable = true;
   /** a line that the disk did not take: tried again before the next request */
   #pending = "";
+  #refusals = 0;
+  #refusalsSince = 0;
+  #suppressed = 0;
 
-  constructor(path: string) {
+  /** `onEntry` gets every entry that is written. */
+  constructor(path: string, onEntry: (entry: AuditEntry) => void = () => {}) {
+    this.#path = path;
+    this.#onEntry = onEntry;
     this.#fd = openSync(path, "a", 0o600);
+    this.#bytes = fstatSync(this.#fd).size;
   }
 
   /** False while a line could not be written; tries again. */
@@ -41,7 +66,24 @@ export class Audit {
   }
 
   add(entry: AuditEntry): void {
+    this.#onEntry(entry);
     this.#write(`${JSON.stringify(entry)}\n`);
+  }
+
+  /** The same, for a request that cost nothing: when there are too many, they are counted and not written. */
+  addRefusal(entry: AuditEntry): void {
+    const now = performance.now();
+    if (now - this.#refusalsSince > 1000) {
+      this.#refusalsSince = now;
+      this.#refusals = 0;
+    }
+    this.#refusals += 1;
+    if (this.#refusals > refusalsPerSecond) {
+      this.#suppressed += 1;
+      return;
+    }
+    this.add(this.#suppressed === 0 ? entry : { ...entry, suppressed: this.#suppressed });
+    this.#suppressed = 0;
   }
 
   close(): void {
@@ -52,12 +94,21 @@ export class Audit {
     const bytes = Buffer.from(this.#pending + line);
     let written = 0;
     try {
+      if (this.#bytes > maxFileBytes) this.#begin();
       while (written < bytes.length) written += writeSync(this.#fd, bytes, written);
       this.#writable = true;
     } catch {
       // a full disk: the entry is kept, and nothing is passed on until it is written
       this.#writable = false;
     }
+    this.#bytes += written;
     this.#pending = bytes.subarray(written).toString("utf8");
+  }
+
+  #begin(): void {
+    renameSync(this.#path, `${this.#path}.1`);
+    closeSync(this.#fd);
+    this.#fd = openSync(this.#path, "a", 0o600);
+    this.#bytes = 0;
   }
 }

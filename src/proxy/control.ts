@@ -1,19 +1,31 @@
 /**
  * The host's hand on the proxy: a unix socket in the proxy's own sandbox, one JSON object a line each way. Requests are
- * `{id, op, …}`; answers are `{id, ok: true, …}` or `{id, ok: false, error}`.
+ * `{id, op, …}`; answers are `{id, ok: true, …}` or `{id, ok: false, error}`. After `follow`, events come between them.
  */
 import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
-import type { Grant, Grants } from "./grants.ts";
+import { usdOf } from "./cost.ts";
+import type { Credentials } from "./credentials.ts";
+import { parseGrant, parseGrantChange } from "./grant.ts";
+import type { Grants } from "./grants.ts";
+import type { Ledger } from "./ledger.ts";
+import type { Pace } from "./pace.ts";
 
 /** longest line, in bytes */
 const maxLineBytes = 64 * 1024;
+/** a follower that reads so slowly is cut off, in bytes */
+const maxUnreadBytes = 8 * 1024 * 1024;
 
 export interface ControlTarget {
   grants: Grants;
-  usage(sandboxId: string): object;
+  ledger: Ledger;
+  pace: Pace;
+  credentials: Credentials;
   status(): object;
+  onRotated(): void;
+  /** Calls the listener for each event from now on; returns the function that ends it. */
+  follow(listener: (event: object) => void): () => void;
 }
 
 type Request = Record<string, unknown>;
@@ -25,9 +37,11 @@ export async function openControl(path: string, target: ControlTarget): Promise<
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
     refuseLongLines(socket);
-    createInterface({ input: socket }).on("line", (line) =>
-      socket.write(`${JSON.stringify(answerTo(line, target))}\n`),
-    );
+    const send = (message: object) => {
+      socket.write(`${JSON.stringify(message)}\n`);
+      if (socket.writableLength > maxUnreadBytes) socket.destroy();
+    };
+    createInterface({ input: socket }).on("line", (line) => send(answerTo(line, target, socket, send)));
   });
   rmSync(path, { force: true });
   // nobody else may connect, not even between listening and closing the mode
@@ -50,49 +64,52 @@ export async function openControl(path: string, target: ControlTarget): Promise<
   };
 }
 
-function answerTo(line: string, target: ControlTarget): object {
+function answerTo(line: string, target: ControlTarget, socket: Socket, send: (message: object) => void): object {
   let id: unknown = null;
   try {
     const request = JSON.parse(line) as Request;
     id = request["id"] ?? null;
+    if (request["op"] === "follow") {
+      socket.once("close", target.follow(send));
+      return { id, ok: true };
+    }
     return { id, ok: true, ...perform(request, target) };
   } catch (error) {
     return { id, ok: false, error: error instanceof Error ? error.message : String(error) };
   }
 }
 
-function perform(request: Request, target: ControlTarget): object {
+function perform(request: Request, { grants, ledger, pace, credentials, status, onRotated }: ControlTarget): object {
   switch (request["op"]) {
     case "grant":
-      target.grants.add(grantOf(request));
+      grants.add(parseGrant(request));
+      return {};
+    case "change":
+      grants.change(wordOf(request, "sandboxId"), parseGrantChange(request));
       return {};
     case "revoke":
-      target.grants.revoke(sandboxIdOf(request));
+      grants.revoke(wordOf(request, "sandboxId"));
       return {};
-    case "usage":
-      return target.usage(sandboxIdOf(request));
+    case "rotate":
+      credentials.set(wordOf(request, "name"), wordOf(request, "value"));
+      onRotated();
+      return {};
+    case "usage": {
+      const account = wordOf(request, "account");
+      const { nanoUsd, ...spending } = ledger.spendingOf(account);
+      return { ...spending, usd: usdOf(nanoUsd), running: pace.runningOf(account) };
+    }
     case "status":
-      return target.status();
+      return status();
     default:
-      throw new Error("Unknown op: it is one of grant, revoke, usage, status");
+      throw new Error("Unknown op: it is one of grant, change, revoke, rotate, usage, status, follow");
   }
 }
 
-function grantOf(request: Request): Grant {
-  const { tokenHash, expiresAt, upstreams } = request;
-  if (typeof tokenHash !== "string" || !/^[0-9a-f]{64}$/.test(tokenHash))
-    throw new Error("tokenHash must be 64 hex digits");
-  if (typeof expiresAt !== "number" || !Number.isFinite(expiresAt)) throw new Error("expiresAt must be a time in ms");
-  if (!Array.isArray(upstreams) || !upstreams.every((name) => typeof name === "string")) {
-    throw new Error("upstreams must be a list of names");
-  }
-  return { sandboxId: sandboxIdOf(request), tokenHash, expiresAt, upstreams };
-}
-
-function sandboxIdOf(request: Request): string {
-  const { sandboxId } = request;
-  if (typeof sandboxId !== "string" || sandboxId === "") throw new Error("sandboxId must be a word");
-  return sandboxId;
+function wordOf(request: Request, field: string): string {
+  const word = request[field];
+  if (typeof word !== "string" || word === "") throw new Error(`${field} must be a word`);
+  return word;
 }
 
 /** readline holds an unfinished line without a limit of its own. */

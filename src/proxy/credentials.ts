@@ -1,42 +1,71 @@
-/** The real credentials: read once, held here, set on a request at the last moment. */
+/** The real credentials: held here, set on a request at the last moment, replaced while the proxy runs. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { credentialForms } from "../credential-forms.ts";
 import { Secret } from "../secret.ts";
 
-/** How the Anthropic API takes a credential, by the name of the file that holds it. */
-const headerOf = {
-  ANTHROPIC_API_KEY: (value: string) => ["x-api-key", value] as const,
-  ANTHROPIC_AUTH_TOKEN: (value: string) => ["authorization", `Bearer ${value}`] as const,
-};
+/** How an upstream takes its credential. */
+export type Injection = "x-api-key" | "bearer" | "basic" | `header:${string}`;
 
-export class Credential {
-  readonly #name: keyof typeof headerOf;
-  readonly #secret: Secret;
-  /** every form in which an answer must not show it */
-  readonly forms: readonly Buffer[];
-
-  constructor(name: keyof typeof headerOf, secret: Secret) {
-    this.#name = name;
-    this.#secret = secret;
-    this.forms = credentialForms(secret.reveal()).map((form) => Buffer.from(form));
-  }
-
-  /** The header that carries it, for a request to its own upstream. */
-  header(): readonly [name: string, value: string] {
-    return headerOf[this.#name](this.#secret.reveal());
-  }
+/** One header, as an upstream gets it, and every form in which an answer must not show it. */
+export interface CredentialHeader {
+  name: string;
+  value: string;
 }
 
-/** The API key when there is one, else the token. Throws when the folder holds neither. */
-export function readAnthropicCredential(folder: string): Credential {
-  for (const name of Object.keys(headerOf) as (keyof typeof headerOf)[]) {
-    const path = join(folder, name);
-    if (!existsSync(path)) continue;
-    const value = readFileSync(path, "utf8").trim();
-    // what a header cannot hold is no credential; the value itself is never part of an error
-    if (!/^[\x21-\x7e]+$/.test(value)) throw new Error(`The credential ${name} is empty or holds more than one word`);
-    return new Credential(name, new Secret(value));
+/** Name of the file in the credentials folder, and of the credential in `rotate`. */
+export type CredentialName = string;
+
+export class Credentials {
+  readonly #held = new Map<CredentialName, Secret>();
+  #forms: readonly Buffer[] = [];
+
+  /** Reads those of `names` that the folder holds, one file each. Throws when a file's content cannot be a credential. */
+  constructor(folder: string, names: readonly CredentialName[]) {
+    for (const name of names) {
+      const path = join(folder, name);
+      if (existsSync(path)) this.set(name, readFileSync(path, "utf8").trim());
+    }
   }
-  throw new Error(`No credential: "${folder}" holds none of ${Object.keys(headerOf).join(", ")}`);
+
+  has(name: CredentialName): boolean {
+    return this.#held.has(name);
+  }
+
+  /**
+   * Takes `value` from now on. Requests that run keep the header they were sent with, and what was held before stays
+   * among the forms that no answer may show. Throws when a header could not hold it; the value is never in the error.
+   */
+  set(name: CredentialName, value: string): void {
+    if (!/^[\x21-\x7e]+$/.test(value)) throw new Error(`The credential ${name} is empty or holds more than one word`);
+    this.#held.set(name, new Secret(value));
+    const forms = [value, `x-access-token:${value}`].flatMap(credentialForms);
+    const known = new Set(this.#forms.map((form) => form.toString()));
+    this.#forms = [...this.#forms, ...forms.filter((form) => !known.has(form)).map((form) => Buffer.from(form))];
+  }
+
+  /** Every form of every credential held now or before. */
+  get forms(): readonly Buffer[] {
+    return this.#forms;
+  }
+
+  /** The header that carries it. Throws when it is not held. */
+  header(name: CredentialName, injection: Injection): CredentialHeader {
+    const value = this.#held.get(name)?.reveal();
+    if (value === undefined) throw new Error(`The credential ${name} is not held`);
+    switch (injection) {
+      case "x-api-key":
+        return { name: "x-api-key", value };
+      case "bearer":
+        return { name: "authorization", value: `Bearer ${value}` };
+      case "basic":
+        // git's own way to carry a token
+        return {
+          name: "authorization",
+          value: `Basic ${Buffer.from(`x-access-token:${value}`).toString("base64")}`,
+        };
+      default:
+        return { name: injection.slice("header:".length), value };
+    }
+  }
 }

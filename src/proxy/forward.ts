@@ -1,130 +1,295 @@
-/** One request's way to its upstream and back: streamed both ways, never buffered, never tried twice. */
-import { Agent as HttpAgent, type IncomingMessage, request as requestHttp, type ServerResponse } from "node:http";
-import { Agent as HttpsAgent, request as requestHttps } from "node:https";
-import { pipeline } from "node:stream/promises";
-import type { AuditEntry } from "./audit.ts";
-import { sandboxHeaders, upstreamHeaders } from "./headers.ts";
-import { type Reason, refusals, sendRefusal } from "./refusal.ts";
-import { Scrubber, scrubText } from "./scrub.ts";
-import type { Upstream } from "./upstream.ts";
-import { UsageMeter } from "./usage-meter.ts";
+/** One request's way to its upstream and back: the answer streams as it comes, and nothing is tried twice. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Dispatcher } from "undici";
+import type { Connections } from "./connections.ts";
+import type { CredentialHeader } from "./credentials.ts";
+import { headersForSandbox, headersForUpstream } from "./headers.ts";
+import { redirectFor } from "./redirect.ts";
+import { type Reason, type Refusal, refusals, sendRefusal } from "./refusal.ts";
+import { Scrubber } from "./scrub.ts";
+import type { Upstream } from "./upstreams/upstream.ts";
+import type { UsageMeter } from "./usage-meter.ts";
 
-/** an upstream that says nothing for so long is given up; a thinking model sends pings */
-const silenceMs = 600_000;
+/** a client that takes nothing for so long while there is something to take is given up, in milliseconds */
+const stalledMs = 120_000;
+/** no request runs longer, in milliseconds */
+const longestMs = 2 * 3_600_000;
 
-const agents = { "http:": new HttpAgent({ keepAlive: true }), "https:": new HttpsAgent({ keepAlive: true }) };
+/** How an exchange ended that was not refused by rule. */
+export type Ending =
+  | Reason
+  | "client_gone"
+  | "client_stalled"
+  | "upstream_gone"
+  | "grant_ended"
+  | "too_long"
+  | "stopped"
+  | null;
 
-export type Outcome = Pick<
-  AuditEntry,
-  | "status"
-  | "reason"
-  | "model"
-  | "bytesIn"
-  | "bytesOut"
-  | "inputTokens"
-  | "outputTokens"
-  | "cacheReadTokens"
-  | "cacheWriteTokens"
-> & {
+export interface Outcome {
+  status: number;
+  reason: Ending;
+  /** the upstream's own name for the request */
+  requestId: string | null;
+  bytesIn: number;
+  bytesOut: number;
   /** true when the upstream did not take the credential */
   credentialRefused: boolean;
-};
+}
 
-/** Resolves when both sides are done with the request; `ended` is the grant's end. */
-export async function forward(
-  incoming: IncomingMessage,
-  response: ServerResponse,
-  upstream: Upstream,
-  ended: AbortSignal,
-): Promise<Outcome> {
-  const { origin } = upstream;
-  const needles = upstream.credential.forms;
-  const [credentialHeader, credential] = upstream.credential.header();
-  const isSecure = origin.protocol === "https:";
-  const outgoing = (isSecure ? requestHttps : requestHttp)({
-    hostname: origin.hostname.replace(/^\[|\]$/g, ""),
-    port: origin.port || (isSecure ? 443 : 80),
-    method: incoming.method,
-    path: incoming.url,
-    agent: agents[isSecure ? "https:" : "http:"],
-    // the credential comes last, so that no header of the sandbox can stand in its place
-    headers: { ...upstreamHeaders(incoming.headers, origin.host), [credentialHeader]: credential },
-  });
-  outgoing.setTimeout(silenceMs, () => outgoing.destroy(new Error("no answer")));
+export interface Passage {
+  incoming: IncomingMessage;
+  response: ServerResponse;
+  upstream: Upstream;
+  /** path and query */
+  target: string;
+  /** read before, or passed on as it comes, or none */
+  body: Buffer | "stream" | undefined;
+  credential: CredentialHeader | undefined;
+  /** what no answer may show */
+  needles: readonly Buffer[];
+  /** headers of our own for the sandbox, name and value in turn */
+  ownHeaders: readonly string[];
+  /** sees every byte of the answer; `begin` says what it will be */
+  meter?: { begin(status: number, contentType: string | undefined): UsageMeter | undefined };
+  /** milliseconds of silence after which an event stream gets a ping between two events; 0: never */
+  pingMs: number;
+  /** while it runs, the request's end is among these: to be called when it must end now */
+  running: Set<(ending: Ending) => void>;
+  connections: Connections;
+}
 
-  let bytesIn = 0;
-  let bytesOut = 0;
-  let meter = new UsageMeter(undefined);
-  // who broke the exchange off: the first to leave, because each one's leaving makes the other leave
-  let leaver: Outcome["reason"] = null;
-  response.once("close", () => {
-    if (!response.writableFinished) leaver ??= "client_gone";
-    outgoing.destroy();
-  });
-  const onEnd = () => {
-    leaver ??= "grant_ended";
-    outgoing.destroy();
-    response.destroy();
-  };
-  ended.addEventListener("abort", onEnd, { once: true });
-  const outcome = (status: number, reason: Outcome["reason"]): Outcome => ({
-    status,
-    reason: leaver ?? reason,
-    model: meter.model,
-    ...meter.tokens,
-    bytesIn,
-    bytesOut,
-    credentialRefused: status === 401 || (status === 403 && reason === null),
-  });
-  const refuse = (reason: Reason, message: string): Outcome => {
-    outgoing.destroy();
-    sendRefusal(response, { reason, message });
-    return outcome(refusals[reason].status, reason);
-  };
+/** Resolves when both sides are done with the request. */
+export function forward(passage: Passage): Promise<Outcome> {
+  return new Promise((resolve) => new Exchange(passage, resolve).start());
+}
 
-  try {
-    const answered = new Promise<IncomingMessage>((resolve, reject) => {
-      outgoing.once("response", resolve);
-      outgoing.once("error", reject);
-    });
-    // an upstream may answer before it has read all; then the rest of the body does not matter
-    pipeline(incoming, outgoing).catch(() => {});
-    incoming.on("data", (chunk: Buffer) => {
-      bytesIn += chunk.length;
-    });
-    const answer = await answered.catch((error: NodeJS.ErrnoException) => error);
-    if (answer instanceof Error) {
-      const code = answer.code ?? answer.message;
-      return refuse("upstream_unreachable", `${origin.hostname} cannot be reached (${code})`);
-    }
-    const status = answer.statusCode ?? 502;
-    if (status >= 300 && status < 400)
-      return refuse("upstream_redirect", `${origin.hostname} answered with a redirect`);
-    const encoding = answer.headers["content-encoding"] ?? "identity";
-    if (encoding !== "identity") return refuse("upstream_encoded", `${origin.hostname} answered in ${encoding}`);
-    meter = new UsageMeter(answer.headers["content-type"]);
-    response.writeHead(status, {
-      ...sandboxHeaders(answer.headers, (value) => scrubText(value, needles)),
-      // a credential does not become right by repeating, which claude would do for three minutes
-      ...((status === 401 || status === 403) && { "x-should-retry": "false" }),
-    });
-    response.flushHeaders();
-    answer.once("error", () => {
-      leaver ??= "upstream_gone";
-    });
-    const scrubber = new Scrubber(needles, (chunk) => {
-      bytesOut += chunk.length;
-      meter.push(chunk);
-    });
-    try {
-      await pipeline(answer, scrubber, response);
-      meter.end();
-      return outcome(status, null);
-    } catch {
-      // whichever side left, pipeline has destroyed the other: the client sees a broken stream and no clean end
-      return outcome(status, leaver);
-    }
-  } finally {
-    ended.removeEventListener("abort", onEnd);
+const ping = Buffer.from('event: ping\ndata: {"type":"ping"}\n\n');
+
+class Exchange implements Dispatcher.DispatchHandler {
+  readonly #passage: Passage;
+  readonly #resolve: (outcome: Outcome) => void;
+  readonly #scrubber: Scrubber;
+  #controller: Dispatcher.DispatchController | undefined;
+  #meter: UsageMeter | undefined;
+  /** who broke the exchange off: the first to leave, because each one's leaving makes the other leave */
+  #ending: Ending = null;
+  #done = false;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #requestId: string | null = null;
+  #expected: number | undefined;
+  #status = 0;
+  #stalled: NodeJS.Timeout | undefined;
+  #pinger: NodeJS.Timeout | undefined;
+  #longest: NodeJS.Timeout | undefined;
+  #atBoundary = true;
+
+  constructor(passage: Passage, resolve: (outcome: Outcome) => void) {
+    this.#passage = passage;
+    this.#resolve = resolve;
+    this.#scrubber = new Scrubber(passage.needles);
   }
+
+  start(): void {
+    const { incoming, response, upstream, target, body, credential, running } = this.#passage;
+    running.add(this.#end);
+    this.#longest = setTimeout(() => this.#end("too_long"), longestMs);
+    response.once("close", this.#onClientClosed);
+    if (response.destroyed) {
+      this.#end("client_gone");
+      return;
+    }
+    const headers = headersForUpstream(incoming.headers, upstream);
+    // the credential comes last, so that no header of the sandbox can stand in its place
+    if (credential) headers.push(credential.name, credential.value);
+    if (Buffer.isBuffer(body)) this.#bytesIn = body.length;
+    if (body === "stream") {
+      const length = incoming.headers["content-length"];
+      if (length !== undefined) headers.push("content-length", length);
+      incoming.on("data", (chunk: Buffer) => {
+        this.#bytesIn += chunk.length;
+        if (this.#bytesIn <= upstream.maxBodyBytes) return;
+        this.#refuse({ reason: "body_too_large", message: `a body may have ${upstream.maxBodyBytes} bytes` });
+      });
+      incoming.pause();
+    }
+    const method = incoming.method as Dispatcher.HttpMethod;
+    const options = { method, path: target, headers, body: body === "stream" ? incoming : (body ?? null) };
+    try {
+      this.#passage.connections.dispatch(upstream.origin, options, this);
+    } catch (error) {
+      this.onResponseError(undefined, error as Error);
+    }
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#ending !== null) controller.abort(new Error(this.#ending));
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    const { response, upstream, target, needles, ownHeaders } = this.#passage;
+    // informational
+    if (status < 200 || this.#ending !== null) return;
+    this.#status = status;
+    this.#requestId = requestIdOf(headers);
+    const encoding = headers["content-encoding"] ?? "identity";
+    if (encoding !== "identity") {
+      this.#refuse({
+        reason: "upstream_encoded",
+        message: `${upstream.origin.hostname} answered in an encoding`,
+      });
+      return;
+    }
+    const isRedirect = status >= 300 && status < 400 && status !== 304;
+    const location = isRedirect ? redirectFor(headers["location"], upstream, target) : undefined;
+    if (isRedirect && location === undefined) {
+      this.#refuse({
+        reason: "upstream_redirect",
+        message: `${upstream.origin.hostname} answered with a redirect`,
+      });
+      return;
+    }
+    const contentType = wordOf(headers["content-type"]);
+    this.#meter = this.#passage.meter?.begin(status, contentType);
+    const length = wordOf(headers["content-length"]);
+    if (length !== undefined && this.#passage.incoming.method !== "HEAD") this.#expected = Number(length);
+    const passing = headersForSandbox(headers, upstream, needles);
+    if (location !== undefined) passing.push("location", location);
+    // a credential does not become right by repeating, which claude would do for three minutes
+    if (status === 401 || status === 403) passing.push("x-should-retry", "false");
+    response.writeHead(status, [...passing, ...ownHeaders]);
+    if (this.#expected === undefined) response.flushHeaders();
+    if (contentType?.startsWith("text/event-stream")) this.#schedulePing();
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#ending !== null) return;
+    const { response } = this.#passage;
+    this.#bytesOut += chunk.length;
+    this.#meter?.push(chunk);
+    const clean = this.#scrubber.push(chunk);
+    // headers and the whole body in one piece, where that is all there is
+    if (this.#bytesOut === this.#expected) {
+      response.end(Buffer.concat([clean, this.#scrubber.end()]));
+      return;
+    }
+    if (clean.length > 0 && !response.write(clean)) this.#waitForClient(controller);
+    if (this.#pinger) {
+      this.#atBoundary = endsEvent(chunk, this.#atBoundary);
+      this.#pinger.refresh();
+    }
+  }
+
+  onResponseEnd(): void {
+    const { response } = this.#passage;
+    clearTimeout(this.#pinger);
+    this.#meter?.end();
+    if (!response.writableEnded) response.end(this.#scrubber.end());
+    this.#settleWhenSent();
+  }
+
+  onResponseError(_controller: unknown, error: Error): void {
+    if (this.#done) return;
+    if (this.#ending !== null) {
+      this.#settle();
+    } else if (this.#status !== 0) {
+      this.#ending = "upstream_gone";
+      this.#meter?.end();
+      // the client sees a broken stream and no clean end
+      this.#passage.response.destroy();
+      this.#settle();
+    } else {
+      const code = (error as NodeJS.ErrnoException).code ?? "no answer";
+      const message = `${this.#passage.upstream.origin.hostname} cannot be reached (${code})`;
+      this.#refuse({ reason: "upstream_unreachable", message });
+    }
+  }
+
+  readonly #onClientClosed = () => {
+    if (!this.#passage.response.writableFinished) this.#end("client_gone");
+  };
+
+  /** Breaks the exchange off, on both sides. */
+  readonly #end = (ending: Ending): void => {
+    if (this.#done) return;
+    this.#ending ??= ending;
+    this.#passage.response.destroy();
+    this.#controller?.abort(new Error(String(ending)));
+    this.#settle();
+  };
+
+  #refuse(refusal: Refusal): void {
+    const { response, upstream } = this.#passage;
+    this.#ending ??= refusal.reason;
+    this.#status = refusals[refusal.reason].status;
+    if (response.headersSent) response.destroy();
+    else sendRefusal(response, refusal, upstream.style);
+    this.#controller?.abort(new Error(refusal.reason));
+    this.#settle();
+  }
+
+  #waitForClient(controller: Dispatcher.DispatchController): void {
+    controller.pause();
+    this.#stalled = setTimeout(() => this.#end("client_stalled"), stalledMs);
+    this.#passage.response.once("drain", () => {
+      clearTimeout(this.#stalled);
+      controller.resume();
+    });
+  }
+
+  #schedulePing(): void {
+    const { pingMs, response } = this.#passage;
+    if (pingMs === 0) return;
+    this.#pinger = setTimeout(() => {
+      if (this.#atBoundary && this.#ending === null) response.write(ping);
+      this.#pinger?.refresh();
+    }, pingMs);
+  }
+
+  #settleWhenSent(): void {
+    const { response } = this.#passage;
+    if (response.writableFinished || response.destroyed) this.#settle();
+    else response.once("close", () => this.#settle()).once("finish", () => this.#settle());
+  }
+
+  #settle(): void {
+    if (this.#done) return;
+    this.#done = true;
+    const { running, response } = this.#passage;
+    clearTimeout(this.#stalled);
+    clearTimeout(this.#pinger);
+    clearTimeout(this.#longest);
+    running.delete(this.#end);
+    response.off("close", this.#onClientClosed);
+    const status = this.#status;
+    this.#resolve({
+      status,
+      reason: this.#ending,
+      requestId: this.#requestId,
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#bytesOut,
+      credentialRefused: status === 401 || (status === 403 && this.#ending === null),
+    });
+  }
+}
+
+function wordOf(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function requestIdOf(headers: Record<string, string | string[] | undefined>): string | null {
+  const id = wordOf(headers["request-id"] ?? headers["x-request-id"] ?? headers["x-github-request-id"]);
+  return id !== undefined && /^[\w:.-]{1,100}$/.test(id) ? id : null;
+}
+
+/** True when what has passed ends with a whole event: an empty line. */
+function endsEvent(chunk: Buffer, before: boolean): boolean {
+  const tail = chunk.subarray(-4).toString("latin1");
+  return /(?:\n\n|\r\n\r\n|\r\r)$/.test(tail) || (chunk.length === 0 && before);
 }

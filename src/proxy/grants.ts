@@ -1,18 +1,13 @@
-/** What each sandbox may use and until when. Only hashes of tokens are kept; they are compared in constant time. */
-import { createHash, timingSafeEqual } from "node:crypto";
+/** The grants in force. Only hashes of tokens are kept; they are compared in constant time. */
+import { hash, timingSafeEqual } from "node:crypto";
+import type { Ending } from "./forward.ts";
+import type { Grant, GrantChange } from "./grant.ts";
+import type { Ledger } from "./ledger.ts";
 
-export interface Grant {
-  sandboxId: string;
-  /** SHA-256 of the token, 64 hex digits */
-  tokenHash: string;
-  /** milliseconds since 1970 */
-  expiresAt: number;
-  upstreams: readonly string[];
-}
-
-/** A grant that is in force; `ended` fires when it expires or is revoked. */
+/** A grant that is in force. */
 export interface LiveGrant extends Grant {
-  ended: AbortSignal;
+  /** the ends of the requests that run on it; all are called when it ends */
+  running: Set<(ending: Ending) => void>;
 }
 
 /** setTimeout's longest delay */
@@ -20,46 +15,99 @@ const maxTimerMs = 2 ** 31 - 1;
 /** compared when there is no grant, so that the time tells nothing */
 const noHash = Buffer.alloc(32);
 
-export class Grants {
-  readonly #grants = new Map<string, { grant: LiveGrant; end: () => void }>();
+interface Held {
+  grant: LiveGrant;
+  tokenHash: Buffer;
+  timer: NodeJS.Timeout;
+}
 
-  get count(): number {
-    return this.#grants.size;
+export class Grants {
+  readonly #held = new Map<string, Held>();
+  readonly #ledger: Ledger;
+
+  /** Continues with the grants on file. */
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+    for (const grant of ledger.grants()) {
+      if (Date.now() < grant.expiresAt) this.#hold(grant, new Set());
+      else ledger.removeGrant(grant.sandboxId);
+    }
   }
 
-  /** Replaces an earlier grant of the sandbox. */
+  get count(): number {
+    return this.#held.size;
+  }
+
+  /** Replaces an earlier grant of the sandbox, and ends what runs on it. */
   add(grant: Grant): void {
     this.revoke(grant.sandboxId);
-    const controller = new AbortController();
-    const delay = Math.min(Math.max(0, grant.expiresAt - Date.now()), maxTimerMs);
-    const timer = setTimeout(() => this.#expire(grant), delay);
-    timer.unref();
-    this.#grants.set(grant.sandboxId, {
-      grant: { ...grant, ended: controller.signal },
-      end: () => {
-        clearTimeout(timer);
-        controller.abort();
-      },
-    });
+    this.#hold(grant, new Set());
+    this.#ledger.saveGrant(grant);
+  }
+
+  /** What runs goes on. Throws when the sandbox has no grant. */
+  change(sandboxId: string, change: GrantChange): void {
+    const held = this.#held.get(sandboxId);
+    if (!held) throw new Error(`There is no grant for sandbox "${sandboxId}"`);
+    clearTimeout(held.timer);
+    const { running, ...before } = held.grant;
+    const grant = { ...before, ...change };
+    this.#hold(grant, running);
+    this.#ledger.saveGrant(grant);
   }
 
   /** Ends the grant and the requests that run on it. */
   revoke(sandboxId: string): void {
-    const found = this.#grants.get(sandboxId);
-    this.#grants.delete(sandboxId);
-    found?.end();
+    const held = this.#held.get(sandboxId);
+    if (!held) return;
+    this.#held.delete(sandboxId);
+    clearTimeout(held.timer);
+    for (const end of [...held.grant.running]) end("grant_ended");
+    this.#ledger.removeGrant(sandboxId);
   }
 
   /** The grant of that sandbox when `token` is its token and its time is not over. */
   find(sandboxId: string, token: string): LiveGrant | undefined {
-    const grant = this.#grants.get(sandboxId)?.grant;
-    const hash = createHash("sha256").update(token).digest();
-    const fits = timingSafeEqual(hash, grant ? Buffer.from(grant.tokenHash, "hex") : noHash);
-    return grant && fits && Date.now() < grant.expiresAt ? grant : undefined;
+    const held = this.#held.get(sandboxId);
+    const fits = timingSafeEqual(hash("sha256", token, "buffer"), held?.tokenHash ?? noHash);
+    return held && fits && this.isLive(held.grant) ? held.grant : undefined;
   }
 
-  #expire(grant: Grant): void {
-    if (Date.now() >= grant.expiresAt) this.revoke(grant.sandboxId);
-    else this.add(grant);
+  /** False once it was revoked or replaced, or has expired. */
+  isLive({ sandboxId, running }: LiveGrant): boolean {
+    const now = this.#held.get(sandboxId)?.grant;
+    return now?.running === running && Date.now() < now.expiresAt;
+  }
+
+  /** The grant of that sandbox, whoever asks. */
+  of(sandboxId: string): LiveGrant | undefined {
+    return this.#held.get(sandboxId)?.grant;
+  }
+
+  /** Breaks off all that runs. */
+  endAll(ending: Ending): void {
+    for (const { grant } of this.#held.values()) for (const end of [...grant.running]) end(ending);
+  }
+
+  close(): void {
+    for (const { timer } of this.#held.values()) clearTimeout(timer);
+  }
+
+  #hold(grant: Grant, running: LiveGrant["running"]): void {
+    const delay = Math.min(Math.max(0, grant.expiresAt - Date.now()), maxTimerMs);
+    const timer = setTimeout(() => this.#expire(grant.sandboxId), delay);
+    timer.unref();
+    this.#held.set(grant.sandboxId, {
+      grant: { ...grant, running },
+      tokenHash: Buffer.from(grant.tokenHash, "hex"),
+      timer,
+    });
+  }
+
+  #expire(sandboxId: string): void {
+    const held = this.#held.get(sandboxId);
+    if (!held) return;
+    if (Date.now() >= held.grant.expiresAt) this.revoke(sandboxId);
+    else this.#hold(held.grant, held.grant.running);
   }
 }

@@ -1,46 +1,35 @@
 /** Which headers pass, by name and in both directions. What is not listed stays behind. */
-import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
+import type { IncomingHttpHeaders } from "node:http";
+import { scrubText } from "./scrub.ts";
+import type { Upstream } from "./upstreams/upstream.ts";
 
-const requestHeaders = new Set([
-  "accept",
-  "content-type",
-  "content-length",
-  "user-agent",
-  "anthropic-version",
-  "anthropic-beta",
-  "anthropic-dangerous-direct-browser-access",
-  "x-app",
-  "x-claude-code-session-id",
-  "x-claude-code-agent-id",
-]);
-const requestPrefixes = ["x-stainless-"];
+const requestHeaders = ["accept", "content-type", "user-agent"];
+const responseHeaders = ["content-type", "content-length", "cache-control", "date", "retry-after"];
 
-const responseHeaders = new Set([
-  "content-type",
-  "content-length",
-  "cache-control",
-  "date",
-  "request-id",
-  "retry-after",
-  "retry-after-ms",
-  "x-should-retry",
-]);
-const responsePrefixes = ["anthropic-ratelimit-"];
-
-/** For the upstream, without the credential. Answers must come as they are: a compressed one could not be scrubbed. */
-export function upstreamHeaders(headers: IncomingHttpHeaders, host: string): OutgoingHttpHeaders {
-  return { ...pick(headers, requestHeaders, requestPrefixes), host, "accept-encoding": "identity" };
+/** Name and value in turn, for the upstream, without the credential. */
+export function headersForUpstream(headers: IncomingHttpHeaders, { requestHeaders: own }: Upstream): string[] {
+  // answers must come as they are: a compressed one could not be scrubbed
+  return ["accept-encoding", "identity", ...pick(headers, requestHeaders, own)];
 }
 
-/** For the sandbox; `scrub` takes credentials out of the values. */
-export function sandboxHeaders(headers: IncomingHttpHeaders, scrub: (value: string) => string): OutgoingHttpHeaders {
-  const picked = pick(headers, responseHeaders, responsePrefixes);
-  return Object.fromEntries(Object.entries(picked).map(([name, value]) => [name, scrub(String(value))]));
+/** Name and value in turn, for the sandbox; no value shows a credential. */
+export function headersForSandbox(
+  headers: Readonly<IncomingHttpHeaders>,
+  { responseHeaders: own }: Upstream,
+  needles: readonly Buffer[],
+): string[] {
+  return pick(headers, responseHeaders, own).map((text) => scrubText(text, needles));
 }
 
-function pick(headers: IncomingHttpHeaders, names: ReadonlySet<string>, prefixes: readonly string[]) {
-  const entries = Object.entries(headers).filter(
-    ([name, value]) => value !== undefined && (names.has(name) || prefixes.some((prefix) => name.startsWith(prefix))),
-  );
-  return Object.fromEntries(entries) as OutgoingHttpHeaders;
+function pick(headers: Readonly<IncomingHttpHeaders>, common: readonly string[], own: readonly string[]): string[] {
+  const picked: string[] = [];
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined || !(common.includes(name) || own.some((pattern) => fits(pattern, name)))) continue;
+    picked.push(name, Array.isArray(value) ? value.join(", ") : value);
+  }
+  return picked;
+}
+
+function fits(pattern: string, name: string): boolean {
+  return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }

@@ -15,12 +15,19 @@ export function sandboxKeyOf(headers: IncomingHttpHeaders): SandboxKey | undefin
   return sandboxId === undefined || token === undefined ? undefined : { sandboxId, token };
 }
 
-/** The bearer token, or the password of Basic, as git sends it. A header of another kind counts as a bad key. */
+/** The bearer token, `token` as gh says it, or the password of Basic, as git does. Another kind counts as a bad key. */
 function authorizationKey(authorization: string | undefined): string | undefined {
   if (authorization === undefined) return undefined;
-  const [, scheme = "", value = ""] = /^(\S+)\s+(\S+)$/.exec(authorization) ?? [];
-  if (scheme.toLowerCase() === "bearer") return value;
-  if (scheme.toLowerCase() !== "basic") return "";
-  const pair = Buffer.from(value, "base64").toString("utf8");
-  return pair.slice(pair.indexOf(":") + 1);
+  const [, scheme = "", value = ""] = /^(\S+) +(\S+)$/.exec(authorization) ?? [];
+  switch (scheme.toLowerCase()) {
+    case "bearer":
+    case "token":
+      return value;
+    case "basic": {
+      const pair = Buffer.from(value, "base64").toString("utf8");
+      return pair.slice(pair.indexOf(":") + 1);
+    }
+    default:
+      return "";
+  }
 }

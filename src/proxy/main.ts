@@ -1,24 +1,19 @@
-/** The proxy as a process: configuration from its environment, credentials from files, SIGTERM ends it. */
+/** The proxy as a process: configuration from its environment, credentials from files; SIGTERM ends it, politely. */
 import { messageOf } from "../errors.ts";
-import { readAnthropicCredential } from "./credentials.ts";
 import { startProxy } from "./proxy.ts";
-import { parseProxyConfig, refuseUnsafeProcess } from "./proxy-config.ts";
-import { anthropicUpstream } from "./upstream.ts";
+import { readProxyConfig, refuseUnsafeProcess } from "./proxy-config.ts";
 
 /** exit code of a wrong setting */
 const exitUsage = 2;
+/** running requests have so long to end; whoever ends the sandbox waits no longer either */
+const politeMs = 3_000;
 
 try {
   refuseUnsafeProcess(process.env, process.execArgv);
-  const config = parseProxyConfig(process.env["MODAL_SB_PROXY_CONFIG"]);
-  const upstream = anthropicUpstream(
-    config.upstreams.anthropic.origin,
-    readAnthropicCredential(config.credentialsFolder),
-  );
-  const proxy = await startProxy({ ...config, upstream });
+  const proxy = await startProxy(readProxyConfig(process.env["MODAL_SB_PROXY_CONFIG"]));
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, async () => {
-      await proxy[Symbol.asyncDispose]();
+      await proxy.stop(politeMs);
       process.exit(0);
     });
   }

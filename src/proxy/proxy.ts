@@ -1,121 +1,170 @@
-/** The credential proxy: parse → identify → decide → inject → stream → account. Fixed upstreams, never a forward proxy. */
+/** The credential proxy: fixed upstreams, never a forward proxy. Sandboxes come in by the one door, the host by the other. */
 import { chmodSync, rmSync } from "node:fs";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { join } from "node:path";
 import { Audit, type AuditEntry } from "./audit.ts";
+import { Budget, type BudgetNotice } from "./budget.ts";
+import { Connections, defaultTimeouts, type Timeouts } from "./connections.ts";
 import { openControl } from "./control.ts";
-import { forward } from "./forward.ts";
-import { Grants, type LiveGrant } from "./grants.ts";
-import { sandboxKeyOf } from "./identify.ts";
-import { refusalOf, splitTarget } from "./policy.ts";
-import { type Refusal, refusals, sendRefusal } from "./refusal.ts";
-import { Totals } from "./totals.ts";
-import type { Upstream } from "./upstream.ts";
+import type { Credentials } from "./credentials.ts";
+import { Gate, type Notice } from "./gate.ts";
+import { Grants } from "./grants.ts";
+import { Ledger } from "./ledger.ts";
+import { Pace } from "./pace.ts";
+import type { Prices } from "./prices.ts";
+import type { Upstream } from "./upstreams/upstream.ts";
+
+/** A door for sandboxes: a unix socket's path, or "127.0.0.1:8080". */
+export interface Door {
+  at: string;
+  /** put before every path that comes in by it, for clients that cannot be given a path of their own; "" for none */
+  prefix: string;
+}
 
 export interface ProxyOptions {
-  /** unix socket for sandboxes */
-  listenPath: string;
+  doors: readonly Door[];
   /** unix socket for the host */
   controlPath: string;
-  /** file to which one JSON line a request is added */
-  auditPath: string;
-  upstream: Upstream;
+  /** where the audit log and the ledger are kept */
+  dataFolder: string;
+  upstreams: readonly Upstream[];
+  credentials: Credentials;
+  prices: Prices;
+  /** milliseconds of an event stream's silence after which a ping is sent; 0: never */
+  pingMs: number;
+  timeouts?: Timeouts;
 }
+
+export interface RunningProxy extends AsyncDisposable {
+  /** Refuses what is new, waits for what runs until `deadlineMs` is over, and ends. */
+  stop(deadlineMs: number): Promise<void>;
+}
+
+/** What `follow` on the control socket tells. */
+export type ProxyEvent =
+  | { event: "audit"; entry: AuditEntry }
+  | ({ event: "notice" } & (Notice | ({ kind: "budget" } & BudgetNotice)));
 
 /** claude keeps a connection for the next turn */
 const keepAliveMs = 120_000;
-const maxConnections = 512;
+const maxConnections = 4096;
+const maxHeaderBytes = 32 * 1024;
+/** a client has so long to finish its headers, in milliseconds; bodies have limits of their own */
+const headersMs = 15_000;
 
-const nothingPassed = {
-  model: null,
-  inputTokens: 0,
-  outputTokens: 0,
-  cacheReadTokens: 0,
-  cacheWriteTokens: 0,
-  bytesIn: 0,
-  bytesOut: 0,
-};
-
-/** Listens on both sockets; socket files left by a dead proxy are replaced. Disposal aborts what is running. */
-export async function startProxy(options: ProxyOptions): Promise<AsyncDisposable> {
-  const { upstream } = options;
-  const audit = new Audit(options.auditPath);
-  const grants = new Grants();
-  const totals = new Totals();
-  const startedAt = Date.now();
-  let credentialRefused = false;
-
-  const account = (entry: AuditEntry) => {
-    audit.add(entry);
-    totals.add(entry);
+/** Listens at all doors; socket files left by a dead proxy are replaced. Disposal aborts what is running. */
+export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
+  const followers = new Set<(event: ProxyEvent) => void>();
+  const tell = (event: ProxyEvent) => {
+    for (const follower of followers) follower(event);
   };
-
-  const serve = async (incoming: IncomingMessage, response: ServerResponse) => {
-    const started = Date.now();
-    const key = sandboxKeyOf(incoming.headers);
-    const grant = grants.find(key?.sandboxId ?? "", key?.token ?? "");
-    const request = {
-      time: new Date(started).toISOString(),
-      // only a sandbox that proved itself is named: anyone could claim to be another
-      sandboxId: grant?.sandboxId ?? null,
-      upstream: upstream.name,
-      method: incoming.method ?? "",
-      path: splitTarget(incoming.url ?? "").path.slice(0, 200),
-    };
-    if (!audit.isWritable()) {
-      sendRefusal(response, { reason: "audit_unwritable", message: "the audit log cannot be written; try again" });
-      return;
-    }
-    const refusal = decide(grant, upstream, incoming);
-    if (refusal) {
-      response.shouldKeepAlive = false;
-      sendRefusal(response, refusal);
-      const { status } = refusals[refusal.reason];
-      account({ ...request, ...nothingPassed, status, reason: refusal.reason, ms: Date.now() - started });
-      return;
-    }
-    const outcome = await forward(incoming, response, upstream, (grant as LiveGrant).ended);
-    const { credentialRefused: refused, ...figures } = outcome;
-    if (refused) credentialRefused = true;
-    account({ ...request, ...figures, ms: Date.now() - started });
-  };
-
-  const server = createServer({ keepAliveTimeout: keepAliveMs }, (incoming, response) => {
-    serve(incoming, response).catch(() => response.destroy());
-  });
-  server.maxConnections = maxConnections;
-  rmSync(options.listenPath, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(options.listenPath, resolve);
-  });
-  // the sandboxes' processes run as other users
-  chmodSync(options.listenPath, 0o666);
-  const control = await openControl(options.controlPath, {
-    grants,
-    usage: (sandboxId) => totals.of(sandboxId),
-    status: () => ({ grants: grants.count, credentialRefused, uptimeMs: Date.now() - startedAt }),
-  });
-
-  return {
-    async [Symbol.asyncDispose]() {
-      await control[Symbol.asyncDispose]();
-      const closed = new Promise((resolve) => server.close(resolve));
-      server.closeAllConnections();
-      await closed;
-      audit.close();
+  const ledger = new Ledger(join(options.dataFolder, "ledger.db"));
+  const audit = new Audit(join(options.dataFolder, "audit.ndjson"), (entry) => tell({ event: "audit", entry }));
+  const grants = new Grants(ledger);
+  const pace = new Pace();
+  const connections = new Connections(options.timeouts ?? defaultTimeouts);
+  const budget = new Budget(ledger, options.prices, (notice) => tell({ event: "notice", kind: "budget", ...notice }));
+  const state = { stopping: false, refusedCredentials: new Set<string>() };
+  const gate = new Gate({
+    ...options,
+    ...{ connections, grants, ledger, budget, pace, audit },
+    onNotice: (notice) => {
+      if (notice.kind === "credential_refused") state.refusedCredentials.add(notice.name);
+      tell({ event: "notice", ...notice });
     },
+  });
+  const serve = (incoming: IncomingMessage, response: ServerResponse) => {
+    if (incoming.method === "GET" && incoming.url === "/healthz") return answerHealth(response, state.stopping);
+    gate.serve(incoming, response, state.stopping).catch((error: unknown) => {
+      // a bug of ours; its message could quote the request, where it happened cannot
+      const where = error instanceof Error ? error.stack?.match(/^ +at .*/m)?.[0] : undefined;
+      process.stderr.write(`a request failed in the proxy itself${where ?? ""}\n`);
+      response.destroy();
+    });
+  };
+  const servers = await Promise.all(options.doors.map((door) => listen(door, serve)));
+  const control = await openControl(options.controlPath, {
+    ...{ grants, ledger, pace, credentials: options.credentials },
+    status: () => ({
+      grants: grants.count,
+      credentialRefused: [...state.refusedCredentials],
+      stopping: state.stopping,
+      residentBytes: process.memoryUsage.rss(),
+    }),
+    onRotated: () => state.refusedCredentials.clear(),
+    follow: (listener) => {
+      followers.add(listener);
+      return () => followers.delete(listener);
+    },
+  });
+  let ended: Promise<void> | undefined;
+  const end = () => {
+    ended ??= (async () => {
+      state.stopping = true;
+      grants.endAll("stopped");
+      await control[Symbol.asyncDispose]();
+      await Promise.all(servers.map(closeServer));
+      await connections.close();
+      grants.close();
+      ledger.close();
+      audit.close();
+    })();
+    return ended;
+  };
+  return {
+    async stop(deadlineMs) {
+      state.stopping = true;
+      for (const server of servers) server.closeIdleConnections();
+      await pace.idle(deadlineMs);
+      await end();
+    },
+    [Symbol.asyncDispose]: end,
   };
 }
 
-function decide(grant: LiveGrant | undefined, upstream: Upstream, incoming: IncomingMessage): Refusal | undefined {
-  if (!grant) {
-    return {
-      reason: "sandbox_key_refused",
-      message: "this sandbox key is unknown, expired or revoked; it cannot be renewed from inside the sandbox",
-    };
-  }
-  if (!grant.upstreams.includes(upstream.name)) {
-    return { reason: "upstream_not_granted", message: `this sandbox may not use ${upstream.name}` };
-  }
-  return refusalOf(upstream.rules, incoming.method ?? "", incoming.url ?? "");
+type Serve = (incoming: IncomingMessage, response: ServerResponse) => void;
+
+async function listen({ at, prefix }: Door, serve: Serve): Promise<Server> {
+  const server = createServer(
+    {
+      keepAliveTimeout: keepAliveMs,
+      maxHeaderSize: maxHeaderBytes,
+      headersTimeout: headersMs,
+      requestTimeout: 0,
+      connectionsCheckingInterval: 5_000,
+    },
+    (incoming, response) => {
+      incoming.url = `${prefix}${incoming.url}`;
+      serve(incoming, response);
+    },
+  );
+  server.maxConnections = maxConnections;
+  // what is not HTTP gets a short answer without a word of what came
+  server.on("clientError", (_error, socket) => {
+    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    else socket.destroy();
+  });
+  const [, host, port] = /^(\d+\.\d+\.\d+\.\d+):(\d+)$/.exec(at) ?? [];
+  if (host === undefined) rmSync(at, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    if (host === undefined) server.listen(at, resolve);
+    else server.listen(Number(port), host, resolve);
+  });
+  // the sandboxes' processes run as other users
+  if (host === undefined) chmodSync(at, 0o666);
+  return server;
+}
+
+async function closeServer(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeAllConnections();
+  await closed;
+}
+
+/** For whoever watches over the process: it says nothing else. */
+function answerHealth(response: ServerResponse, stopping: boolean): void {
+  const body = JSON.stringify({ status: stopping ? "stopping" : "ok" });
+  response.writeHead(stopping ? 503 : 200, { "content-type": "application/json", "content-length": body.length });
+  response.end(body);
 }

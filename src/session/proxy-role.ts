@@ -76,15 +76,15 @@ function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
     env: {
       MODAL_SB_PROXY_CONFIG: JSON.stringify({
         upstreams: { anthropic: { origin } },
-        listenPath: `/run/ports/${proxyPort}.sock`,
+        doors: [{ at: `/run/ports/${proxyPort}.sock`, prefix: "" }],
         controlPath: controlSocket,
-        auditPath: "/audit/audit.ndjson",
+        dataFolder: "/audit",
         credentialsFolder: "/run/secrets",
       }),
     },
     secrets,
     workingDirectory: "/tmp",
-    files: runtimeFiles(["proxy", "errors", "secret", "credential-forms"], [], options.stateFolder),
+    files: runtimeFiles(["proxy", "errors", "secret", "credential-forms"], ["undici"], options.stateFolder),
     volumes: [{ volume: audit, path: "/audit" }],
     limits: { ...options.limits, memoryMiB: 1024, processes: 64 },
     egress: { kind: "host" },

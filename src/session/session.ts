@@ -170,7 +170,8 @@ class RunningSession implements Session {
       sandboxId: agent.id,
       tokenHash: createHash("sha256").update(token).digest("hex"),
       expiresAt: Date.now() + this.#options.limits.lifetimeMs,
-      upstreams: ["anthropic"],
+      account: this.#options.name,
+      upstreams: { anthropic: {} },
     });
     await Promise.all([firstOf(hello.promise, agent, proxy.sandbox, signal), granted]);
     undo.move();

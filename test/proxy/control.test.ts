@@ -5,7 +5,7 @@ import { controlOnce, raw, runningProxy, sandboxId } from "./running-proxy.ts";
 
 test("a request that cannot be used is answered with its reason, and the socket goes on", async () => {
   await using proxy = await runningProxy();
-  const grant = { id: 7, op: "grant", sandboxId, tokenHash: "0".repeat(64), expiresAt: 1, upstreams: [] };
+  const grant = { id: 7, op: "grant", sandboxId, tokenHash: "0".repeat(64), expiresAt: 1, upstreams: {} };
   const bad: [line: string, id: unknown, error: RegExp][] = [
     ["not json", null, /JSON/],
     ["null", null, /./],

@@ -74,7 +74,7 @@ test("a grant for another upstream does not open this one", async () => {
     sandboxId,
     tokenHash,
     expiresAt: Date.now() + 60_000,
-    upstreams: ["github"],
+    upstreams: { github: { repositories: {} } },
   });
   const answer = await proxy.send({});
   assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [403, "upstream_not_granted"]);

@@ -29,9 +29,9 @@ async function start(folder: string, setting: Setting = {}) {
   }
   const config = {
     upstreams: { anthropic: { origin } },
-    listenPath: join(folder, "listen.sock"),
+    doors: [{ at: join(folder, "listen.sock"), prefix: "" }],
     controlPath: join(folder, "control.sock"),
-    auditPath: join(folder, "audit.ndjson"),
+    dataFolder: folder,
     credentialsFolder: join(folder, "secrets"),
   };
   const child = spawn(process.execPath, [...argv, mainPath], {
@@ -40,7 +40,7 @@ async function start(folder: string, setting: Setting = {}) {
   });
   const exited = once(child, "exit") as Promise<[number | null, string | null]>;
   const output = Promise.all([text(child.stdout), text(child.stderr)]);
-  return { child, exited, output, ...config };
+  return { child, exited, output, listenPath: join(folder, "listen.sock"), ...config };
 }
 
 async function untilListening(path: string): Promise<void> {
@@ -72,7 +72,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 }
 
 const bad: Record<string, [setting: Setting, words: RegExp]> = {
-  "no credential": [{ credential: undefined }, /holds none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN/],
+  "no credential": [{ credential: undefined }, /lacks ANTHROPIC_API_KEY/],
   "an empty credential": [{ credential: "\n" }, /ANTHROPIC_API_KEY is empty/],
   "a credential of two words": [{ credential: "sk-ant-one sk-ant-two" }, /more than one word/],
   "an origin over plain http": [{ origin: "http://api.example" }, /must be https/],

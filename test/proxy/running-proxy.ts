@@ -7,21 +7,39 @@ import { type AddressInfo, connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
-import { readAnthropicCredential } from "../../src/proxy/credentials.ts";
-import { startProxy } from "../../src/proxy/proxy.ts";
-import { anthropicUpstream } from "../../src/proxy/upstream.ts";
+import type { Timeouts } from "../../src/proxy/connections.ts";
+import { Credentials } from "../../src/proxy/credentials.ts";
+import type { Grant } from "../../src/proxy/grant.ts";
+import { Prices } from "../../src/proxy/prices.ts";
+import { type RunningProxy as Started, startProxy } from "../../src/proxy/proxy.ts";
+import { anthropicUpstream } from "../../src/proxy/upstreams/anthropic.ts";
+import type { Upstream } from "../../src/proxy/upstreams/upstream.ts";
 import { testKey } from "../helpers/running-session.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 
 export const sandboxId = "sb-0123456789abcdef";
 export const token = "token-of-the-sandbox-0123456789";
 export const sandboxKey = `${sandboxId}.${token}`;
+export const tokenHash = createHash("sha256").update(token).digest("hex");
+
+/** What the Messages API takes, with changes. */
+export function messageBody(changes: object = {}): string {
+  return JSON.stringify({
+    model: "claude-opus-5",
+    max_tokens: 100,
+    messages: [{ role: "user", content: "hello" }],
+    ...changes,
+  });
+}
+export const smallBody = messageBody();
 
 export interface RunningProxy extends AsyncDisposable {
   /** the real key */
   key: string;
   listenPath: string;
   controlPath: string;
+  dataFolder: string;
+  proxy: Started;
   upstream: Server;
   /** requests that reached the upstream */
   arrived: IncomingMessage[];
@@ -47,13 +65,22 @@ interface Answer {
 
 export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
-interface ProxySetting {
+export interface ProxySetting {
   handler?: Handler;
-  auditPath?: string;
+  /** undefined: one of its own */
+  dataFolder?: string;
   credential?: "ANTHROPIC_API_KEY" | "ANTHROPIC_AUTH_TOKEN";
   key?: string;
   /** ms since 1970 */
   expiresAt?: number;
+  /** of the grant; `null`: there is no grant */
+  grant?: Partial<Grant> | null;
+  /** beside the Claude API; they get the same key */
+  upstreams?: (origin: string) => readonly Upstream[];
+  /** of the upstream, when it is not the one made here */
+  origin?: string;
+  pingMs?: number;
+  timeouts?: Timeouts;
 }
 
 /** With a grant for `sandboxKey` in force. */
@@ -73,28 +100,34 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
     await new Promise((resolve) => upstream.close(resolve));
   });
   const { key = testKey() } = setting;
-  await writeFile(join(folder, credential), key);
+  for (const name of [credential, "GITHUB_TOKEN", "HF_TOKEN"]) await writeFile(join(folder, name), key);
   const listenPath = join(folder, "listen.sock");
   const controlPath = join(folder, "control.sock");
-  const auditPath = setting.auditPath ?? join(folder, "audit.ndjson");
-  const origin = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
-  undo.use(
-    await startProxy({
-      listenPath,
-      controlPath,
-      auditPath,
-      upstream: anthropicUpstream(origin, readAnthropicCredential(folder)),
-    }),
-  );
-  const control = (message: object) => controlOnce(controlPath, JSON.stringify(message));
-  await control({
-    id: 1,
-    op: "grant",
-    sandboxId,
-    tokenHash: createHash("sha256").update(token).digest("hex"),
-    expiresAt: setting.expiresAt ?? Date.now() + 60_000,
-    upstreams: ["anthropic"],
+  const { dataFolder = folder, origin = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` } = setting;
+  const prices = new Prices();
+  const proxy = await startProxy({
+    doors: [{ at: listenPath, prefix: "" }],
+    controlPath,
+    dataFolder,
+    upstreams: [anthropicUpstream(origin, credential, prices), ...(setting.upstreams?.(origin) ?? [])],
+    credentials: new Credentials(folder, [credential, "GITHUB_TOKEN", "HF_TOKEN"]),
+    prices,
+    pingMs: setting.pingMs ?? 0,
+    ...(setting.timeouts && { timeouts: setting.timeouts }),
   });
+  undo.use(proxy);
+  const control = (message: object) => controlOnce(controlPath, JSON.stringify(message));
+  if (setting.grant !== null) {
+    await control({
+      id: 1,
+      op: "grant",
+      sandboxId,
+      tokenHash,
+      expiresAt: setting.expiresAt ?? Date.now() + 60_000,
+      upstreams: { anthropic: {} },
+      ...setting.grant,
+    });
+  }
   const open = ({ method = "POST", path = "/v1/messages", headers, body }: SendOptions) =>
     new Promise<IncomingMessage>((resolve, reject) => {
       const outgoing = request({
@@ -106,17 +139,19 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
       });
       outgoing.once("response", resolve);
       outgoing.once("error", reject);
-      outgoing.end(body ?? (method === "POST" ? "{}" : undefined));
+      outgoing.end(body ?? (method === "POST" ? smallBody : undefined));
     });
   return {
     key,
     listenPath,
     controlPath,
+    dataFolder,
+    proxy,
     upstream,
     arrived,
     control,
     audit: async () =>
-      (await readFile(auditPath, "utf8"))
+      (await readFile(join(dataFolder, "audit.ndjson"), "utf8"))
         .split("\n")
         .filter(Boolean)
         .map((line) => JSON.parse(line)),

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { credentialForms } from "../../src/credential-forms.ts";
 import { Scrubber } from "../../src/proxy/scrub.ts";
@@ -7,11 +6,10 @@ import { runningProxy, sandboxKey } from "./running-proxy.ts";
 
 const credential = "sk-ant-api03-Zm9v/YmFy+baz_QUUX-0123456789";
 
-async function scrubbed(chunks: readonly string[]): Promise<string> {
+function scrubbed(chunks: readonly string[]): string {
   const scrubber = new Scrubber(credentialForms(credential).map((form) => Buffer.from(form)));
-  for (const chunk of chunks) scrubber.write(chunk);
-  scrubber.end();
-  return await text(scrubber);
+  const passed = chunks.map((chunk) => scrubber.push(Buffer.from(chunk)));
+  return Buffer.concat([...passed, scrubber.end()]).toString();
 }
 
 const bytes = Buffer.from(credential);
@@ -36,34 +34,33 @@ function leaks(output: string): boolean {
 }
 
 for (const [name, input] of Object.entries(forms)) {
-  test(`a credential that is ${name} is taken out, and the length stays`, async () => {
+  test(`a credential that is ${name} is taken out, and the length stays`, () => {
     assert.ok(leaks(input));
-    const output = await scrubbed([input]);
+    const output = scrubbed([input]);
     assert.ok(!leaks(output), output);
     assert.equal(output.length, input.length);
   });
 }
 
-test("a credential is taken out wherever it is split into chunks", async () => {
+test("a credential is taken out wherever it is split into chunks", () => {
   const input = `a ${credential} b`;
   for (let at = 1; at < input.length; at += 1) {
-    assert.equal(await scrubbed([input.slice(0, at), input.slice(at)]), `a ${"*".repeat(credential.length)} b`);
+    assert.equal(scrubbed([input.slice(0, at), input.slice(at)]), `a ${"*".repeat(credential.length)} b`);
   }
-  assert.equal(await scrubbed([...input]), `a ${"*".repeat(credential.length)} b`);
+  assert.equal(scrubbed([...input]), `a ${"*".repeat(credential.length)} b`);
 });
 
-test("what only begins like a credential passes unchanged, and so does all else", async () => {
+test("what only begins like a credential passes unchanged, and so does all else", () => {
   const beginning = credential.slice(0, -1);
   for (const input of [beginning, `${beginning}x`, `${beginning}${beginning}`, "sk-ant-", "", "é✓\u0000"]) {
-    assert.equal(await scrubbed([input]), input);
-    assert.equal(await scrubbed([...input]), input);
+    assert.equal(scrubbed([input]), input);
+    assert.equal(scrubbed([...input]), input);
   }
 });
 
 test("bytes that cannot begin a credential are not held back", () => {
   const scrubber = new Scrubber(credentialForms(credential).map((form) => Buffer.from(form)));
-  scrubber.write("data: hello\n\n");
-  assert.equal(scrubber.read()?.toString(), "data: hello\n\n");
+  assert.equal(scrubber.push(Buffer.from("data: hello\n\n")).toString(), "data: hello\n\n");
 });
 
 test("an upstream that repeats the credential, in its body and its headers, shows asterisks", async () => {
@@ -98,7 +95,7 @@ test("headers pass by allow-list, both ways", async () => {
   const headers = {
     "x-api-key": sandboxKey,
     "anthropic-version": "2023-06-01",
-    "anthropic-beta": "a,b",
+    "anthropic-beta": "effort-2025-11-24,context-management-2025-06-27",
     "x-stainless-lang": "js",
     cookie: "c=1",
     "x-forwarded-for": "1.2.3.4",
