@@ -6,6 +6,8 @@ export interface AgentConfig {
   dataFolder: string;
   cwd: string;
   maxTurns: number;
+  /** environment variables that shall hold the sandbox key, for clients of what the proxy brokers */
+  keyVariables?: readonly string[];
   /** undefined: claude's own default */
   model?: string;
   /** undefined: the program that the SDK's platform package brings */

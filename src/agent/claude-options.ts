@@ -55,9 +55,11 @@ export function claudeOptions(
 
 function claudeEnvironment(config: AgentConfig, environment: Readonly<Record<string, string | undefined>>) {
   const { MODAL_SB_AGENT: _config, MODAL_SB_SANDBOX_TOKEN: token, ...rest } = environment;
+  // the sandbox's id and a random token: worth nothing without the grant that the proxy holds for it
+  const key = `${environment["MODAL_SANDBOX_ID"]}.${token}`;
   return {
-    // the sandbox's id and a random token: worth nothing without the grant that the proxy holds for it
-    ANTHROPIC_API_KEY: `${environment["MODAL_SANDBOX_ID"]}.${token}`,
+    ANTHROPIC_API_KEY: key,
+    ...Object.fromEntries((config.keyVariables ?? []).map((name) => [name, key])),
     ...rest,
     CLAUDE_CONFIG_DIR: `${sessionFolder(config)}/claude`,
     IS_SANDBOX: "1",

@@ -22,7 +22,7 @@ export interface ChatOptions {
 /** Runs the command; the exit code. Rejects with the reason of `stop` when that fires. */
 export async function chat(options: ChatOptions, output: Output, stop: AbortSignal): Promise<number> {
   const { environment, config } = configOf(options.flags);
-  const { credential } = anthropicCredential(config, environment);
+  const credential = await anthropicCredential(config, environment);
   const message = options.print === true ? await readAll(process.stdin) : options.print;
   if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
   await using provider = await openProvider(config, environment);

@@ -45,7 +45,7 @@ export async function demo(output: Output, stop: AbortSignal): Promise<number> {
       config,
       environment,
       provider,
-      credential: { apiKey: new Secret(realKey) },
+      credential: { kind: "apiKey", value: new Secret(realKey), origin: "demo" },
       name: "demo",
     }),
   );

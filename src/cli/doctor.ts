@@ -15,7 +15,11 @@ export async function doctor(
   home: string,
   output: Output,
 ): Promise<number> {
-  const requirements = [nodeRequirement(), ...(await provider.requirements()), keyRequirement(config, environment)];
+  const requirements = [
+    nodeRequirement(),
+    ...(await provider.requirements()),
+    await keyRequirement(config, environment),
+  ];
   const lines = requirements.flatMap(({ name, state, detail, remedy }) => [
     `${marks[state]}  ${name}: ${detail}`,
     ...(remedy === undefined ? [] : [`         to do: ${remedy.replaceAll("\n", "\n         ")}`]),
@@ -39,10 +43,10 @@ function nodeRequirement(): Requirement {
 }
 
 /** Without a key the demo still runs, so this is only a warning. */
-function keyRequirement(config: Config, environment: Environment): Requirement {
+async function keyRequirement(config: Config, environment: Environment): Promise<Requirement> {
   const name = "Anthropic credential";
   try {
-    return { name, state: "ok", detail: `from ${anthropicCredential(config, environment).origin}` };
+    return { name, state: "ok", detail: `from ${(await anthropicCredential(config, environment)).origin}` };
   } catch (error) {
     const remedy = error instanceof ModalSbError ? error.hint : undefined;
     return { name, state: "warning", detail: messageOf(error), ...(remedy !== undefined && { remedy }) };

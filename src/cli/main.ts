@@ -49,6 +49,13 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
     const { demo } = await import("./demo.ts");
     return await demo(output, stop);
   }
+  if (request.command === "usage" || request.command === "audit") {
+    const { showAudit, showUsage } = await import("./accounts.ts");
+    const { config, environment } = configOf(request.flags);
+    await using provider = await openProvider(config, environment);
+    if (request.command === "usage") return await showUsage(request, provider, config, output);
+    return await showAudit(request, provider, config, output, stop);
+  }
   const { doctor } = await import("./doctor.ts");
   const { config, environment } = configOf(request.flags);
   await using provider = await openProvider(config, environment);

@@ -8,6 +8,7 @@ import { ConfigError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
 import { createProvider } from "../sandbox/sandbox.ts";
 import { openSession, type Session, type SessionOptions } from "../session/session.ts";
+import { brokeredAccess } from "./brokered-access.ts";
 
 export function openProvider(config: Config, environment: Environment): Promise<Provider> {
   const { provider, stateFolder } = config.settings;
@@ -29,7 +30,7 @@ export async function openConfiguredSession(options: OpenOptions): Promise<Sessi
   const sessionOptions: SessionOptions = {
     provider,
     name,
-    anthropic: { ...credential, origin: settings.anthropicOrigin },
+    ...(await brokeredAccess(config, options.environment, credential)),
     ...(settings.model !== undefined && { model: settings.model }),
     maxTurns: settings.maxTurns,
     ...(settings.instructions !== undefined && { instructions: instructionsFolder(config) }),

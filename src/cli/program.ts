@@ -7,6 +7,8 @@ import type { ChatOptions } from "./chat.ts";
 export type Request =
   | ({ command: "chat" } & ChatOptions)
   | { command: "doctor"; flags: ChatOptions["flags"] }
+  | { command: "usage"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean }
+  | { command: "audit"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean; follow: boolean }
   | { command: "demo" };
 
 export interface Parsed {
@@ -45,6 +47,14 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
     .option("--max-turns <n>", describe("maxTurns"))
     .option("--instructions <folder>", describe("instructions"))
     .option("--key-file <path>", describe("keyFile"))
+    .option("--key-command <command>", describe("keyCommand"))
+    .option("--budget-usd <usd>", describe("budgetUsd"))
+    .option(
+      "--github <owner/name[:write]>",
+      "repository that the sandbox may read, or with :write also push to; can be repeated",
+      collect,
+    )
+    .option("--huggingface", "let the sandbox read what your Hugging Face token may read")
     .option("--anthropic-origin <origin>", describe("anthropicOrigin"))
     .option(
       "--allow-host <hostname>",
@@ -75,6 +85,23 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
     .description("say what is there, what is missing and what to do, and where each setting comes from")
     .action(() => onRequest({ command: "doctor", flags: flagsOf(program.opts()) }));
   program
+    .command("usage [session]")
+    .description("what a session has used and spent; all sessions when none is named")
+    .option("--json", "one JSON object a line")
+    .action((session, { json = false }) =>
+      onRequest({ command: "usage", flags: flagsOf(program.opts()), session, json }),
+    );
+  program
+    .command("audit [session]")
+    .description(
+      "every request of a session to the proxy, and how it was decided; the latest session when none is named",
+    )
+    .option("-f, --follow", "go on with what comes")
+    .option("--json", "the lines of the log as they are")
+    .action((session, { json = false, follow = false }) =>
+      onRequest({ command: "audit", flags: flagsOf(program.opts()), session, json, follow }),
+    );
+  program
     .command("demo")
     .description("run the whole system without an account, with a scripted model in place of the API")
     .action(() => onRequest({ command: "demo" }));
@@ -85,11 +112,33 @@ type Options = ReturnType<ReturnType<typeof buildProgramType>["opts"]>;
 declare function buildProgramType(): ReturnType<typeof buildProgram>;
 
 function flagsOf(options: Options): ChatOptions["flags"] {
-  const { model, maxTurns, instructions, keyFile, anthropicOrigin, provider, stateFolder, allowHost } = options;
+  const { model, maxTurns, instructions, keyFile, keyCommand, anthropicOrigin, provider, stateFolder } = options;
+  const { allowHost, budgetUsd, github, huggingface } = options;
   const egress = options.dangerouslyAllowAllHostnames
     ? "dangerously-allow-all-hostnames"
     : allowHost && { allow: allowHost };
-  return { model, maxTurns, instructions, keyFile, anthropicOrigin, provider, stateFolder, egress };
+  return {
+    ...{
+      model,
+      maxTurns,
+      instructions,
+      keyFile,
+      keyCommand,
+      anthropicOrigin,
+      provider,
+      stateFolder,
+      egress,
+      budgetUsd,
+    },
+    github: github && { repositories: Object.fromEntries(github.map(repositoryOf)) },
+    huggingface: huggingface && {},
+  };
+}
+
+/** "owner/name" is read, "owner/name:write" is write; what is wrong with it, the setting's own check says. */
+function repositoryOf(word: string): [name: string, access: string] {
+  const colon = word.lastIndexOf(":");
+  return colon === -1 ? [word, "read"] : [word.slice(0, colon), word.slice(colon + 1)];
 }
 
 function collect(value: string, earlier: string[] | undefined): string[] {

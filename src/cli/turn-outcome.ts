@@ -7,6 +7,11 @@ export function outcomeOf(end: EndTurn, sandboxLost: boolean): { exitCode: numbe
   if (end.result === "interrupted") return { exitCode: exitCodes.interrupted };
   if (sandboxLost) return { exitCode: exitCodes.sandbox };
   const status = end.error?.apiStatus ?? null;
+  if (status === 403 && end.error?.message.includes("modal-sb proxy: ")) {
+    const isBudget = /could use up to .* is left/.test(end.error.message);
+    const raise = "the session's budget is used: --budget-usd <usd> raises it, modal-sb usage shows it";
+    return { exitCode: exitCodes.upstream, ...(isBudget && { hint: raise }) };
+  }
   if (status === 401 || status === 403) {
     return { exitCode: exitCodes.upstream, hint: "the API refused the key that the proxy holds: check it" };
   }

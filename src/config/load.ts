@@ -7,7 +7,8 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import type { z } from "zod";
 import { ConfigError, messageOf } from "../errors.ts";
-import { Secret } from "../secret.ts";
+import type { Secret } from "../secret.ts";
+import { CredentialSource, type SourceDescription } from "./credential-source.ts";
 import { defaults, type SettingName, type Settings, settingNames, settings, userOnly, variableOf } from "./schema.ts";
 
 const projectFileName = "modal-sb.json";
@@ -72,43 +73,53 @@ export function userFilePath(environment: Environment, home: string): string {
   return join(environment["XDG_CONFIG_HOME"] || join(home, ".config"), "modal-sb/config.json");
 }
 
-export type AnthropicCredential = { apiKey: Secret } | { authToken: Secret };
-
-/** The real key, from --key-file or keyFile before the environment. Throws a ConfigError that says how to give one. */
-export function anthropicCredential(
-  config: Config,
-  environment: Environment,
-): { credential: AnthropicCredential; origin: string } {
-  const { keyFile } = config.settings;
-  if (keyFile !== undefined) {
-    return { credential: { apiKey: new Secret(readKeyFile(keyFile, config.origins.keyFile)) }, origin: keyFile };
-  }
-  const apiKey = environment["ANTHROPIC_API_KEY"]?.trim();
-  if (apiKey) return { credential: { apiKey: new Secret(apiKey) }, origin: "ANTHROPIC_API_KEY" };
-  const authToken = environment["ANTHROPIC_AUTH_TOKEN"]?.trim();
-  if (authToken) return { credential: { authToken: new Secret(authToken) }, origin: "ANTHROPIC_AUTH_TOKEN" };
-  throw new ConfigError("No Anthropic API key", {
-    hint: [
-      "give one in any of these ways; it stays with the proxy and never enters the sandbox:",
-      "  ANTHROPIC_API_KEY=… modal-sb",
-      "  modal-sb --key-file <path>",
-      `  "keyFile": "<path>" in ${userFilePath(environment, homedir())}`,
-      "or try it without an account: modal-sb demo",
-    ].join("\n"),
-  });
+/** The Anthropic credential, how it is carried, and where it was found. */
+export interface AnthropicCredential {
+  kind: "apiKey" | "authToken";
+  value: Secret;
+  /** where it can be read again */
+  source?: CredentialSource;
+  /** e.g. "--key-file" */
+  origin: string;
 }
 
-function readKeyFile(path: string, origin: string): string {
-  let key: string;
-  try {
-    key = readFileSync(path, "utf8").trim();
-  } catch (error) {
-    throw new ConfigError(`Cannot read the key file of ${origin}: ${messageOf(error)}`, { cause: error });
+/**
+ * The real key, from a file or a command before the environment. Throws a ConfigError that says how to give one, or why
+ * the one that was named cannot be read.
+ */
+export async function anthropicCredential(config: Config, environment: Environment): Promise<AnthropicCredential> {
+  const place = placeOf(config, environment);
+  if (!place) {
+    throw new ConfigError("No Anthropic API key", {
+      hint: [
+        "give one in any of these ways; it stays with the proxy and never enters the sandbox:",
+        "  ANTHROPIC_API_KEY=… modal-sb",
+        "  modal-sb --key-file <path>",
+        "  modal-sb --key-command 'op read op://vault/anthropic/key'",
+        `  "keyFile": "<path>" in ${userFilePath(environment, homedir())}`,
+        "or try it without an account: modal-sb demo",
+      ].join("\n"),
+    });
   }
-  if (!/^[\x21-\x7e]+$/.test(key)) {
-    throw new ConfigError(`The key file "${path}" does not hold one key`, { hint: "it holds the key on one line" });
-  }
-  return key;
+  const { description, origin, kind } = place;
+  const source = new CredentialSource(description, environment, origin);
+  return { kind, value: await source.read(), source, origin };
+}
+
+/** Where the Anthropic credential would be read from; undefined when there is none. */
+export function placeOf(
+  { settings: { keyFile, keyCommand }, origins }: Config,
+  environment: Environment,
+): { description: SourceDescription; origin: string; kind: AnthropicCredential["kind"] } | undefined {
+  if (keyFile !== undefined) return { description: { file: keyFile }, origin: origins.keyFile, kind: "apiKey" };
+  if (keyCommand !== undefined)
+    return { description: { command: keyCommand }, origin: origins.keyCommand, kind: "apiKey" };
+  const names = [
+    ["ANTHROPIC_API_KEY", "apiKey"],
+    ["ANTHROPIC_AUTH_TOKEN", "authToken"],
+  ] as const;
+  const [name, kind] = names.find(([variable]) => environment[variable]?.trim()) ?? [];
+  return name && kind && { description: { env: name }, origin: name, kind };
 }
 
 function environmentLayer(environment: Environment): Layer {
@@ -117,7 +128,7 @@ function environmentLayer(environment: Environment): Layer {
   for (const [variable, name] of known) {
     const value = environment[variable];
     if (value === undefined || value === "") continue;
-    values[name] = name === "egress" ? egressOfWords(value) : value;
+    values[name] = name === "egress" ? egressOfWords(value) : parsedWord(name, value);
   }
   const unknown = Object.keys(environment).find(
     (variable) => variable.startsWith("MODAL_SB_") && !known.has(variable) && !testVariables.has(variable),
@@ -139,14 +150,31 @@ function egressOfWords(text: string): unknown {
   return { allow: text.split(",").map((word) => word.trim()) };
 }
 
+/** Lists have commas between their words, other structures are JSON. Throws a ConfigError. */
+function parsedWord(name: SettingName, value: string): unknown {
+  if (/^\s*[[{]/.test(value)) {
+    try {
+      return JSON.parse(value);
+    } catch (error) {
+      throw new ConfigError(`${variableOf(name)} is not JSON: ${messageOf(error)}`);
+    }
+  }
+  if (name === "models" || name === "anthropicAllow") return value.split(",").map((word) => word.trim());
+  if (name === "dangerouslyGiveAgentGithubToken") return value === "true" ? true : value === "false" ? false : value;
+  return value;
+}
+
 /** A project may come from a stranger: it can restrict and instruct, but not say where the key goes. */
 function projectLayer(path: string): Layer {
   const layer = fileLayer(path);
   const forbidden = userOnly.find((name) => layer.values[name] !== undefined);
   if (forbidden) {
-    throw new ConfigError(`"${forbidden}" cannot be set in ${path}: a project could send your key elsewhere`, {
-      hint: "set it by flag, in the environment or in your own configuration file",
-    });
+    throw new ConfigError(
+      `"${forbidden}" cannot be set in ${path}: a project could send your key elsewhere, or spend your money`,
+      {
+        hint: "set it by flag, in the environment or in your own configuration file",
+      },
+    );
   }
   if (layer.values["egress"] === "dangerously-allow-all-hostnames") {
     throw new ConfigError(`"egress" cannot be "dangerously-allow-all-hostnames" in ${path}`, {

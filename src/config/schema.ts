@@ -28,6 +28,68 @@ const origin = z
   })
   .transform((text) => text.replace(/\/$/, ""));
 
+const modelPattern = z.string().regex(/^[\w.:@/[\]-]{1,199}\*?$/, "must be a model id, or the beginning of one and *");
+
+/** Where a credential is read from; never its value. */
+const sourceFields = {
+  env: z.string().min(1).optional(),
+  file: z.string().min(1).optional(),
+  command: z.string().min(1).optional(),
+};
+const hasOneSource = (value: { env?: string | undefined; file?: string | undefined; command?: string | undefined }) =>
+  [value.env, value.file, value.command].filter((part) => part !== undefined).length === 1;
+const source = z.strictObject(sourceFields).refine(hasOneSource, 'must have one of "env", "file" and "command"');
+
+const repositoryName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9-]*\/(?!\.{1,2}$)[A-Za-z0-9._-]+$/, "must be owner/name");
+
+const githubSchema = z.strictObject({
+  repositories: z.record(repositoryName, z.enum(["read", "write"])),
+  graphql: z.boolean().optional(),
+  token: source.optional(),
+  origin: origin.optional(),
+  apiOrigin: origin.optional(),
+});
+
+const huggingfaceSchema = z.strictObject({
+  repositories: z.array(z.string().regex(/^(?:(?:datasets|spaces)\/)?[\w.-]+(?:\/[\w.-]+)?$/)).optional(),
+  token: source.optional(),
+  origin: origin.optional(),
+});
+
+const injection = z.union([
+  z.enum(["bearer", "x-api-key", "basic"]),
+  z.templateLiteral(["header:", z.string().regex(/^[a-z0-9-]+$/)]),
+]);
+
+const upstreamSchema = z.strictObject({
+  origin,
+  credential: z
+    .strictObject({ ...sourceFields, as: injection })
+    .refine(hasOneSource, 'must have one of "env", "file" and "command"')
+    .optional(),
+  allow: z
+    .array(
+      z.strictObject({
+        methods: z.array(z.enum(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])).min(1),
+        path: z
+          .string()
+          .regex(/^\/[^*?#\s]*(?:(?<=\/)\*)?$/, 'must begin with "/"; a "*" may stand at the end, behind "/"'),
+      }),
+    )
+    .min(1),
+});
+
+const rate = z.number().min(0);
+const priceSchema = z.strictObject({
+  input: rate,
+  output: rate,
+  cacheRead: rate,
+  cacheWrite: rate,
+  cacheWriteHour: rate,
+});
+
 const count = (unit: string, low: number, high: number) =>
   z.coerce.number<string | number>().int().min(low).max(high).describe(unit);
 
@@ -49,6 +111,49 @@ export const settings = {
   lifetimeMinutes: count("a sandbox ends after this long; the next turn gets a new one, in minutes", 1, 100_000),
   anthropicOrigin: origin.describe("origin of the Claude API"),
   keyFile: z.string().min(1).optional().describe("file that holds the Anthropic API key"),
+  keyCommand: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("command whose output is the Anthropic API key, such as `op read …`"),
+  budgetUsd: z.coerce
+    .number<string | number>()
+    .min(0)
+    .max(1_000_000)
+    .describe("what a session may cost, in US dollars; requests that could exceed it are refused"),
+  maxOutputTokens: count("highest max_tokens of a request to the API; claude is told", 1, 1_000_000),
+  requestsPerMinute: count("requests of a session to all APIs, a minute", 1, 1_000_000),
+  concurrentRequests: count("requests of a session that run at once", 1, 10_000),
+  models: z
+    .array(modelPattern)
+    .min(1)
+    .optional()
+    .describe('models that may be used, such as ["claude-opus-5-5", "claude-haiku-*"]; all when unset'),
+  anthropicAllow: z
+    .array(z.string().min(1).max(200))
+    .describe(
+      "what of the API may reach out of the sandbox: web_search, web_fetch, code_execution, mcp, files, url_sources, skills; see docs/proxy.md",
+    ),
+  github: githubSchema
+    .optional()
+    .describe(
+      'repositories that the sandbox may use, such as {"repositories": {"owner/name": "write"}}; see docs/proxy.md',
+    ),
+  huggingface: huggingfaceSchema
+    .optional()
+    .describe("private and gated models and datasets that the sandbox may read; see docs/proxy.md"),
+  upstreams: z
+    .record(z.string().regex(/^[a-z][a-z0-9-]{0,40}$/, "must be a word of letters, digits and dashes"), upstreamSchema)
+    .optional()
+    .describe("APIs of your own behind the proxy, by name; see docs/proxy.md"),
+  prices: z
+    .record(modelPattern, priceSchema)
+    .optional()
+    .describe("US dollars a million tokens, by model; before the built-in table"),
+  pingSeconds: count("silence of a stream after which the proxy sends a ping, in seconds; 0: never", 0, 3600),
+  dangerouslyGiveAgentGithubToken: z
+    .boolean()
+    .describe("puts GITHUB_TOKEN into the sandbox, where the agent can read and leak it; prefer `github`"),
   stateFolder: z.string().min(1).describe("where sessions and their volumes are kept"),
 } as const;
 
@@ -67,10 +172,33 @@ export const defaults: Partial<Settings> = {
   fileSizeMiB: 16_384,
   lifetimeMinutes: 24 * 60,
   anthropicOrigin: "https://api.anthropic.com",
+  budgetUsd: 20,
+  maxOutputTokens: 32_000,
+  requestsPerMinute: 600,
+  concurrentRequests: 32,
+  anthropicAllow: [],
+  pingSeconds: 0,
+  dangerouslyGiveAgentGithubToken: false,
 };
 
-/** Settings that decide where a credential goes or what is read from the user's machine: not for a project's file. */
-export const userOnly: readonly SettingName[] = ["anthropicOrigin", "keyFile", "stateFolder"];
+/** Settings that decide where a credential goes, what it may do, or what is read from the user's machine: not for a project's file. */
+export const userOnly: readonly SettingName[] = [
+  "anthropicOrigin",
+  "keyFile",
+  "keyCommand",
+  "stateFolder",
+  "budgetUsd",
+  "maxOutputTokens",
+  "requestsPerMinute",
+  "concurrentRequests",
+  "models",
+  "anthropicAllow",
+  "github",
+  "huggingface",
+  "upstreams",
+  "prices",
+  "dangerouslyGiveAgentGithubToken",
+];
 
 /** The environment variable of a setting: maxTurns is MODAL_SB_MAX_TURNS. */
 export function variableOf(name: SettingName): string {

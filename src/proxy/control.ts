@@ -25,7 +25,7 @@ export interface ControlTarget {
   status(): object;
   onRotated(): void;
   /** Calls the listener for each event from now on; returns the function that ends it. */
-  follow(listener: (event: object) => void): () => void;
+  follow(listener: (event: { event: string }) => void): () => void;
 }
 
 type Request = Record<string, unknown>;
@@ -70,7 +70,10 @@ function answerTo(line: string, target: ControlTarget, socket: Socket, send: (me
     const request = JSON.parse(line) as Request;
     id = request["id"] ?? null;
     if (request["op"] === "follow") {
-      socket.once("close", target.follow(send));
+      const { events } = request;
+      const wanted = Array.isArray(events) ? events : ["audit", "notice"];
+      const listener = (event: { event: string }) => wanted.includes(event.event) && send(event);
+      socket.once("close", target.follow(listener));
       return { id, ok: true };
     }
     return { id, ok: true, ...perform(request, target) };

@@ -173,4 +173,6 @@ export interface Provider extends AsyncDisposable {
   list(tags?: Readonly<Record<string, string>>): Promise<SandboxRecord[]>;
   /** Opens a volume, made when missing, locked against a second writer: a BusyError names the holder. */
   volume(name: string): Promise<Volume>;
+  /** The host folder of a volume to read from, without a lock: its writer may be at work. undefined when there is none. */
+  peek(name: string): Promise<string | undefined>;
 }

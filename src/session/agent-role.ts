@@ -1,5 +1,6 @@
 /** What the agent's sandbox is made of. Nothing here may hold a credential: preflight.ts looks at the result. */
 import type { EgressPolicy, PortAddress, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import { agentAccess } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
 import { bundledInstructions, claudePackage, nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
 
@@ -37,6 +38,7 @@ export interface AgentParts {
 /** The spec of the agent's sandbox. */
 export function agentSpec(parts: AgentParts): SandboxSpec {
   const { options, proxy } = parts;
+  const access = agentAccess(options, proxy);
   return {
     role: "agent",
     name: `${options.name}-agent`,
@@ -51,8 +53,11 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
         dataFolder: "/data",
         cwd: "/app",
         maxTurns: options.maxTurns,
+        keyVariables: access.keyVariables,
         ...(options.model !== undefined && { model: options.model }),
       }),
+      ...access.env,
+      ...given(options),
       HF_HOME: "/data/hf-cache",
       // the daemon has no use for it, and would take longer to start; claude's tools get it back
       NODE_USE_ENV_PROXY: "",
@@ -69,6 +74,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
         options.stateFolder,
       ),
       { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude", copy: true },
+      ...access.files,
     ],
     volumes: [
       { volume: parts.data, path: "/data" },
@@ -86,4 +92,8 @@ function egressOf(options: SessionOptions, proxy: PortAddress): EgressPolicy {
   const { egressHostnames } = options;
   if (egressHostnames === "dangerously-allow-all-hostnames") return { kind: egressHostnames, proxy };
   return { kind: "allow", hostnames: egressHostnames, proxy };
+}
+
+function given({ dangerouslyGivenToAgent = new Map() }: SessionOptions): Record<string, string> {
+  return Object.fromEntries([...dangerouslyGivenToAgent].map(([name, secret]) => [name, secret.reveal()]));
 }

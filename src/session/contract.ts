@@ -6,7 +6,7 @@ import type { Secret } from "../secret.ts";
 /** What the host itself reports between the agent's events. */
 interface HostNotice {
   type: "host_notice";
-  kind: "sandbox_started" | "sandbox_lost" | "session_resumed" | "protocol_error" | "warning";
+  kind: "sandbox_started" | "sandbox_lost" | "session_resumed" | "protocol_error" | "budget" | "warning";
   /** one sentence for the user */
   message: string;
 }
@@ -14,12 +14,74 @@ interface HostNotice {
 /** The agent's events with control characters already removed from every string, and the host's notices. */
 export type SessionEvent = AgentEvent | HostNotice;
 
-interface AnthropicAccess {
+/** Where a credential can be read again. */
+export interface CredentialSource {
+  /** True when it may be another one than was read last; cheap, asked before every turn. */
+  hasChanged(): boolean;
+  read(): Promise<Secret>;
+}
+
+export interface AnthropicAccess {
   /** exactly one of the two */
   apiKey?: Secret;
   authToken?: Secret;
+  /** where the credential comes from, when it can be replaced there while the session runs */
+  source?: CredentialSource;
   /** origin of the API, e.g. https://api.anthropic.com */
   origin: string;
+  /** model ids, a `*` at the end stands for any ending; undefined: all */
+  models?: readonly string[];
+  /** highest `max_tokens` of a request; undefined: none */
+  maxOutputTokens?: number;
+  /** what may reach out of the sandbox through the API, by the names of proxy/anthropic-policy.ts; undefined: nothing */
+  allow?: readonly string[];
+}
+
+export interface GitHubAccess {
+  token: Secret;
+  /** access by "owner/name" in lower case */
+  repositories: Readonly<Record<string, "read" | "write">>;
+  /** GraphQL opens whatever the token opens */
+  graphql?: boolean;
+  origin: string;
+  apiOrigin: string;
+}
+
+export interface HuggingFaceAccess {
+  token: Secret;
+  /** "owner/name", "datasets/owner/name"; undefined: all that the token may read */
+  repositories?: readonly string[];
+  origin: string;
+}
+
+/** An API of the user's own behind the proxy. */
+export interface CustomAccess {
+  /** the sandbox asks for `/<name>/…` */
+  name: string;
+  origin: string;
+  credential?: { value: Secret; injection: "x-api-key" | "bearer" | "basic" | `header:${string}` };
+  /** a path is exact, or ends with "/*" */
+  allow: readonly { methods: readonly string[]; path: string }[];
+}
+
+/** How much a session may use of the APIs, in all its sandboxes; undefined: without limit. */
+export interface UseLimits {
+  usd?: number;
+  inputTokens?: number;
+  outputTokens?: number;
+  requestsPerMinute?: number;
+  concurrentRequests?: number;
+}
+
+/** US dollars a million tokens. */
+export interface ModelPrice {
+  input: number;
+  output: number;
+  cacheRead: number;
+  /** kept for five minutes */
+  cacheWrite: number;
+  /** kept for an hour */
+  cacheWriteHour: number;
 }
 
 export interface SessionOptions {
@@ -27,6 +89,16 @@ export interface SessionOptions {
   /** conversation's name: letters, digits, `-` and `_`; continues when it exists */
   name: string;
   anthropic: AnthropicAccess;
+  github?: GitHubAccess;
+  huggingface?: HuggingFaceAccess;
+  upstreams?: readonly CustomAccess[];
+  useLimits?: UseLimits;
+  /** by model id, before the proxy's own table */
+  prices?: Readonly<Record<string, ModelPrice>>;
+  /** seconds of a stream's silence after which the proxy sends a ping; undefined: never */
+  pingSeconds?: number;
+  /** put into the agent's environment as they are, by name: the agent can read, use and leak them */
+  dangerouslyGivenToAgent?: ReadonlyMap<string, Secret>;
   /** undefined: claude's own default */
   model?: string;
   maxTurns: number;

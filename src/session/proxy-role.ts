@@ -1,7 +1,7 @@
 /** The credential proxy as a sandbox of its own, and the host's hand on its control socket. */
 import { SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
-import type { Secret } from "../secret.ts";
+import { proxyDoors, proxySecrets, proxyUpstreams } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
 import { type LineLink, openLineLink } from "./line-link.ts";
 import { nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
@@ -29,8 +29,18 @@ function proxyName(options: SessionOptions): string {
   return `${options.name}-proxy`;
 }
 
+/** What the proxy tells of itself. */
+export type ProxyNotice =
+  | { kind: "unknown_price" | "credential_refused"; name: string }
+  | { kind: "budget"; limit: "usd" | "inputTokens" | "outputTokens"; percent: number; used: number; of: number };
+
 /** Starts the proxy. It answers `control` as soon as it listens; requests wait for it until then. */
-export async function startProxyRole(options: SessionOptions, audit: Volume, signal?: AbortSignal): Promise<ProxyRole> {
+export async function startProxyRole(
+  options: SessionOptions,
+  audit: Volume,
+  onNotice: (notice: ProxyNotice) => void,
+  signal?: AbortSignal,
+): Promise<ProxyRole> {
   const sandbox = await options.provider.create(proxySpec(options, audit), signal);
   const waiting = new Map<
     number,
@@ -39,7 +49,11 @@ export async function startProxyRole(options: SessionOptions, audit: Volume, sig
   let nextId = 1;
   const link: LineLink = await openLineLink(sandbox, controlSocket, maxControlLineBytes, (line) => {
     if (!("text" in line)) return;
-    const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string };
+    const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string; event?: "notice" };
+    if (answer.event === "notice") {
+      onNotice(answer as unknown as ProxyNotice);
+      return;
+    }
     const waiter = waiting.get(answer.id);
     waiting.delete(answer.id);
     if (answer.ok) waiter?.resolve(answer);
@@ -53,36 +67,34 @@ export async function startProxyRole(options: SessionOptions, audit: Volume, sig
     for (const waiter of waiting.values()) waiter.reject(error);
     waiting.clear();
   });
-  return {
-    sandbox,
-    control: (request) =>
-      new Promise((resolve, reject) => {
-        const id = nextId++;
-        waiting.set(id, { resolve, reject });
-        link.send({ id, ...request });
-      }),
-  };
+  const control: ProxyRole["control"] = (request) =>
+    new Promise((resolve, reject) => {
+      const id = nextId++;
+      waiting.set(id, { resolve, reject });
+      link.send({ id, ...request });
+    });
+  // the proxy's end is learned of by itself
+  control({ op: "follow", events: ["notice"] }).catch(() => {});
+  return { sandbox, control };
 }
 
 function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
-  const { apiKey, authToken, origin } = options.anthropic;
-  const secrets: Record<string, Secret> = {};
-  if (apiKey) secrets["ANTHROPIC_API_KEY"] = apiKey;
-  if (authToken) secrets["ANTHROPIC_AUTH_TOKEN"] = authToken;
   return {
     role: "proxy",
     name: proxyName(options),
     command: [nodePath, runtimeModule("proxy/main")],
     env: {
       MODAL_SB_PROXY_CONFIG: JSON.stringify({
-        upstreams: { anthropic: { origin } },
-        doors: [{ at: `/run/ports/${proxyPort}.sock`, prefix: "" }],
+        upstreams: proxyUpstreams(options),
+        doors: proxyDoors(options, "/run/ports", proxyPort),
         controlPath: controlSocket,
         dataFolder: "/audit",
         credentialsFolder: "/run/secrets",
+        ...(options.prices && { prices: options.prices }),
+        ...(options.pingSeconds !== undefined && { pingSeconds: options.pingSeconds }),
       }),
     },
-    secrets,
+    secrets: proxySecrets(options),
     workingDirectory: "/tmp",
     files: runtimeFiles(["proxy", "errors", "secret", "credential-forms"], ["undici"], options.stateFolder),
     volumes: [{ volume: audit, path: "/audit" }],

@@ -9,9 +9,11 @@ import type { PortAddress, Sandbox, Volume } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import { type AgentLink, attachToAgent } from "./agent-link.ts";
 import { agentSpec } from "./agent-role.ts";
+import { grantOf, proxySecrets } from "./brokered.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 import { refuseVisibleCredentials } from "./preflight.ts";
-import { type ProxyRole, proxyAddress, proxyAddressAhead, startProxyRole } from "./proxy-role.ts";
+import { noteToAgent, wordsOf } from "./proxy-notices.ts";
+import { type ProxyNotice, type ProxyRole, proxyAddress, proxyAddressAhead, startProxyRole } from "./proxy-role.ts";
 import { checkSessionName, sessionIdOf } from "./session-file.ts";
 
 export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
@@ -65,6 +67,8 @@ class RunningSession implements Session {
   /** the end of the sandboxes that were lost: their names and volumes are free then */
   #stopped: Promise<void> = Promise.resolve();
   #lastSeq = 0;
+  /** told with the next message */
+  readonly #notesToAgent: string[] = [];
   #disposed: Promise<void> | undefined;
 
   constructor(options: SessionOptions, sessionId: string, volumes: Volumes, locks: AsyncDisposableStack) {
@@ -89,8 +93,10 @@ class RunningSession implements Session {
     const turn: OpenTurn = { nonce: randomBytes(16).toString("hex"), text, startedAt: Date.now(), resolve };
     this.#turns.set(turnId, turn);
     try {
-      const { link } = await this.#running();
-      if (this.#turns.has(turnId)) link.send({ type: "user", turnId, nonce: turn.nonce, text });
+      const running = await this.#running();
+      if (this.#options.anthropic.source?.hasChanged()) await this.#renewCredential(running);
+      const noted = [...this.#notesToAgent.splice(0), text].join("\n\n");
+      if (this.#turns.has(turnId)) running.link.send({ type: "user", turnId, nonce: turn.nonce, text: noted });
     } catch (error) {
       this.#endTurn(turnId, turn, messageOf(error));
     }
@@ -142,12 +148,13 @@ class RunningSession implements Session {
     const specFor = (proxy: PortAddress) => {
       const { data, app, trackio } = this.#volumes;
       const spec = agentSpec({ options: this.#options, sessionId: this.#sessionId, token, data, app, trackio, proxy });
-      refuseVisibleCredentials(spec, this.#allCredentials());
+      refuseVisibleCredentials(spec, this.#hiddenCredentials());
       return spec;
     };
     const ahead = proxyAddressAhead(this.#options);
     const early = ahead && specFor(ahead);
-    const proxyStart = startProxyRole(this.#options, this.#volumes.audit, signal).then((started) => {
+    const onNotice = (notice: ProxyNotice) => this.#takeNotice(notice);
+    const proxyStart = startProxyRole(this.#options, this.#volumes.audit, onNotice, signal).then((started) => {
       undo.use(started.sandbox);
       return started;
     });
@@ -170,8 +177,7 @@ class RunningSession implements Session {
       sandboxId: agent.id,
       tokenHash: createHash("sha256").update(token).digest("hex"),
       expiresAt: Date.now() + this.#options.limits.lifetimeMs,
-      account: this.#options.name,
-      upstreams: { anthropic: {} },
+      ...grantOf(this.#options),
     });
     await Promise.all([firstOf(hello.promise, agent, proxy.sandbox, signal), granted]);
     undo.move();
@@ -199,13 +205,37 @@ class RunningSession implements Session {
     void running.link.ended.then(() => lost("connection to the agent")());
   }
 
-  #allCredentials(): ReadonlyMap<string, Secret> {
-    const { apiKey, authToken } = this.#options.anthropic;
-    return new Map([
-      ...this.#options.knownCredentials,
-      ...(apiKey ? ([["ANTHROPIC_API_KEY", apiKey]] as const) : []),
-      ...(authToken ? ([["ANTHROPIC_AUTH_TOKEN", authToken]] as const) : []),
-    ]);
+  /** All but those that the user wants the agent to have. */
+  #hiddenCredentials(): ReadonlyMap<string, Secret> {
+    const given = new Set(
+      [...(this.#options.dangerouslyGivenToAgent?.values() ?? [])].map((secret) => secret.reveal()),
+    );
+    const all = [...this.#options.knownCredentials, ...Object.entries(proxySecrets(this.#options))];
+    return new Map(all.filter(([, secret]) => !given.has(secret.reveal())));
+  }
+
+  #takeNotice(notice: ProxyNotice): void {
+    this.#notice(notice.kind === "budget" ? "budget" : "warning", wordsOf(notice));
+    const note = noteToAgent(notice);
+    if (note !== undefined) this.#notesToAgent.push(note);
+    if (notice.kind === "credential_refused" && notice.name === "anthropic") {
+      void this.#start?.then((running) => this.#renewCredential(running)).catch(() => {});
+    }
+  }
+
+  /** Hands the proxy the credential that its source holds now, when it is another one. */
+  async #renewCredential({ proxy }: Running): Promise<void> {
+    const { anthropic } = this.#options;
+    const value = await anthropic.source?.read();
+    const before = anthropic.apiKey ?? anthropic.authToken;
+    if (value === undefined || value.reveal() === before?.reveal()) return;
+    const name = anthropic.apiKey ? "ANTHROPIC_API_KEY" : "ANTHROPIC_AUTH_TOKEN";
+    this.#options = {
+      ...this.#options,
+      anthropic: { ...anthropic, [anthropic.apiKey ? "apiKey" : "authToken"]: value },
+    };
+    await proxy.control({ op: "rotate", name, value: value.reveal() });
+    this.#notice("warning", "The proxy uses the new credential");
   }
 
   #take(event: AgentEvent): void {

@@ -23,7 +23,7 @@ import {
   sweepDeadRecords,
   writeRecord,
 } from "./state-folders.ts";
-import { openVolume } from "./volume.ts";
+import { contentOf, openVolume } from "./volume.ts";
 
 const proxyDoorSocket = "/run/proxy";
 const egressDoor: Door = { port: 3128, socketPath: "/run/egress/egress.sock" };
@@ -111,6 +111,10 @@ class LocalProvider implements Provider {
 
   async volume(name: string): Promise<Volume> {
     return openVolume(this.#folders.volumes, name);
+  }
+
+  async peek(name: string): Promise<string | undefined> {
+    return contentOf(this.#folders.volumes, name);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

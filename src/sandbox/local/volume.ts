@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { BusyError, messageOf, SandboxError } from "../../errors.ts";
@@ -31,6 +31,12 @@ export function openVolume(volumes: string, name: string): Volume {
     hostPath: content,
     [Symbol.asyncDispose]: async () => lock.close(),
   };
+}
+
+/** A volume's folder on the host; undefined when there is none. */
+export function contentOf(volumes: string, name: string): string | undefined {
+  const content = join(volumes, name, "content");
+  return existsSync(content) ? content : undefined;
 }
 
 /** Gives a volume's content to the sandbox's user. Its name lies in a folder that no sandbox sees, so it is no link. */

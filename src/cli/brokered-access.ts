@@ -1,0 +1,117 @@
+/** From settings to what the proxy brokers: credentials are read here, and go nowhere but to the proxy. */
+import { CredentialSource, type SourceDescription } from "../config/credential-source.ts";
+import type { AnthropicCredential, Config, Environment } from "../config/load.ts";
+import { ConfigError } from "../errors.ts";
+import type { Secret } from "../secret.ts";
+import type { CustomAccess, SessionOptions } from "../session/contract.ts";
+
+type Brokered = Pick<
+  SessionOptions,
+  | "anthropic"
+  | "github"
+  | "huggingface"
+  | "upstreams"
+  | "useLimits"
+  | "prices"
+  | "pingSeconds"
+  | "dangerouslyGivenToAgent"
+>;
+
+/** Throws a ConfigError that names the setting whose credential is not there. */
+export async function brokeredAccess(
+  config: Config,
+  environment: Environment,
+  { kind, value, source }: AnthropicCredential,
+): Promise<Brokered> {
+  const { settings } = config;
+  const { models, maxOutputTokens, anthropicAllow: allow, prices, pingSeconds } = settings;
+  const readers = new Readers(environment, config);
+  return {
+    anthropic: {
+      ...(kind === "apiKey" ? { apiKey: value } : { authToken: value }),
+      ...{ origin: settings.anthropicOrigin, maxOutputTokens, allow },
+      ...(source && { source }),
+      ...(models && { models }),
+    },
+    ...(settings.github && { github: await githubAccess(settings.github, readers) }),
+    ...(settings.huggingface && { huggingface: await huggingFaceAccess(settings.huggingface, readers) }),
+    upstreams: await Promise.all(Object.entries(settings.upstreams ?? {}).map((entry) => customAccess(entry, readers))),
+    useLimits: {
+      usd: settings.budgetUsd,
+      requestsPerMinute: settings.requestsPerMinute,
+      concurrentRequests: settings.concurrentRequests,
+    },
+    ...(prices && { prices }),
+    pingSeconds,
+    ...(settings.dangerouslyGiveAgentGithubToken && {
+      dangerouslyGivenToAgent: new Map([
+        ["GITHUB_TOKEN", await readers.first("dangerouslyGiveAgentGithubToken", githubPlaces)],
+      ]),
+    }),
+  };
+}
+
+const githubPlaces: readonly SourceDescription[] = [{ env: "GITHUB_TOKEN" }, { env: "GH_TOKEN" }];
+const huggingFacePlaces: readonly SourceDescription[] = [{ env: "HF_TOKEN" }, { file: "~/.cache/huggingface/token" }];
+
+class Readers {
+  readonly #environment: Environment;
+  readonly #config: Config;
+
+  constructor(environment: Environment, config: Config) {
+    this.#environment = environment;
+    this.#config = config;
+  }
+
+  read(setting: "github" | "huggingface" | "upstreams", place: SourceDescription): Promise<Secret> {
+    return new CredentialSource(place, this.#environment, this.#config.origins[setting]).read();
+  }
+
+  /** The first of the places that has one. */
+  async first(setting: string, places: readonly SourceDescription[]): Promise<Secret> {
+    for (const place of places) {
+      const found = await new CredentialSource(place, this.#environment, setting).read().catch(() => undefined);
+      if (found) return found;
+    }
+    const words = places.map(({ env, file }) => env ?? file).join(" or ");
+    throw new ConfigError(`The setting "${setting}" needs a token, and there is none in ${words}`, {
+      hint: `set one of them, or name its place: "${setting}": {"token": {"command": "…"}}`,
+    });
+  }
+}
+
+async function githubAccess(
+  { repositories, graphql = false, token, origin, apiOrigin }: NonNullable<Config["settings"]["github"]>,
+  readers: Readers,
+): Promise<NonNullable<Brokered["github"]>> {
+  return {
+    token: token ? await readers.read("github", token) : await readers.first("github", githubPlaces),
+    repositories: Object.fromEntries(Object.entries(repositories).map(([name, may]) => [name.toLowerCase(), may])),
+    graphql,
+    origin: origin ?? "https://github.com",
+    apiOrigin: apiOrigin ?? "https://api.github.com",
+  };
+}
+
+async function huggingFaceAccess(
+  { repositories, token, origin }: NonNullable<Config["settings"]["huggingface"]>,
+  readers: Readers,
+): Promise<NonNullable<Brokered["huggingface"]>> {
+  return {
+    token: token ? await readers.read("huggingface", token) : await readers.first("huggingface", huggingFacePlaces),
+    ...(repositories && { repositories }),
+    origin: origin ?? "https://huggingface.co",
+  };
+}
+
+async function customAccess(
+  [name, { origin, credential, allow }]: [string, NonNullable<Config["settings"]["upstreams"]>[string]],
+  readers: Readers,
+): Promise<CustomAccess> {
+  if (["v1", "healthz", "anthropic", "github", "huggingface"].includes(name)) {
+    throw new ConfigError(`An upstream of your own cannot be called "${name}"`, { hint: "choose another name" });
+  }
+  if (!credential) return { name, origin, allow };
+  const { as: injection, ...place } = credential;
+  return { name, origin, allow, credential: { value: await readers.read("upstreams", place), injection } };
+}
