@@ -10,7 +10,7 @@ const maxLineBytes = 8 * 1024 * 1024;
 const maxCount = 1e9;
 
 /** characters of a delta's line that are not the model's own words */
-const deltaFrameBytes = 90;
+const deltaFrameBytes = 86;
 /** what a token of an answer is in bytes, when nobody says how many there were */
 const bytesPerOutputToken = 4;
 

@@ -31,7 +31,9 @@ async function untilTranscribed(user: User, word: string): Promise<void> {
   const volumes = join(user.stateFolder, "volumes");
   for (;;) {
     const names = await readdir(volumes, { recursive: true }).catch(() => []);
-    const transcripts = names.filter((name) => name.endsWith(".jsonl")).map((name) => readFile(join(volumes, name), "utf8").catch(() => ""));
+    const transcripts = names
+      .filter((name) => name.endsWith(".jsonl"))
+      .map((name) => readFile(join(volumes, name), "utf8").catch(() => ""));
     if ((await Promise.all(transcripts)).some((text) => text.includes(word))) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

@@ -45,6 +45,8 @@ export interface RunningProxy extends AsyncDisposable {
   arrived: IncomingMessage[];
   control(request: object): Promise<Record<string, unknown>>;
   audit(): Promise<Record<string, unknown>[]>;
+  /** What the proxy tells from now on. */
+  follow(): Promise<{ events: Record<string, unknown>[] }>;
   send(options: SendOptions): Promise<Answer>;
   /** The answer as it begins; its body is the caller's to read. */
   open(options: SendOptions): Promise<IncomingMessage>;
@@ -155,6 +157,17 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
         .split("\n")
         .filter(Boolean)
         .map((line) => JSON.parse(line)),
+    follow: async () => {
+      const events: Record<string, unknown>[] = [];
+      const socket = connect(controlPath);
+      undo.defer(async () => void socket.destroy());
+      const lines = createInterface({ input: socket });
+      const following = once(lines, "line");
+      socket.write('{"id":0,"op":"follow"}\n');
+      await following;
+      lines.on("line", (line) => events.push(JSON.parse(line)));
+      return { events };
+    },
     open,
     send: async (options) => {
       const answer = await open(options);

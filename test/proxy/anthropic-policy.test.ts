@@ -1,0 +1,217 @@
+/** What the Messages API may be asked: models, output, and nothing that reaches out of the sandbox unless it is allowed. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { AnthropicGrant } from "../../src/proxy/grant.ts";
+import { messageBody, type RunningProxy, runningProxy, sandboxKey } from "./running-proxy.ts";
+
+const source = (type: string, more: object = {}) => ({
+  messages: [{ role: "user", content: [{ type: "image", source: { type, ...more } }] }],
+});
+const inToolResult = (block: object) => ({
+  messages: [{ role: "user", content: [{ type: "tool_result", tool_use_id: "t", content: [block] }] }],
+});
+const document = (content: unknown) => ({
+  messages: [{ role: "user", content: [{ type: "document", source: { type: "content", content } }] }],
+});
+
+/** Changes of a body, and what would allow them. */
+const reachingOut: [name: string, changes: object, allowedBy: string][] = [
+  ["web search", { tools: [{ type: "web_search_20250305", name: "web_search" }] }, "web_search"],
+  ["web fetch", { tools: [{ type: "web_fetch_20250910", name: "web_fetch" }] }, "web_fetch"],
+  ["code execution", { tools: [{ type: "code_execution_20250825", name: "x" }] }, "code_execution"],
+  ["a container", { container: "container_1" }, "code_execution"],
+  ["an MCP server", { mcp_servers: [{ type: "url", url: "https://evil.example", name: "x" }] }, "mcp"],
+  ["tools of an MCP server", { tools: [{ type: "mcp_toolset", mcp_server_name: "x" }] }, "mcp"],
+  ["an image by address", source("url", { url: "https://evil.example/?secret" }), "url_sources"],
+  ["an image of the account", source("file", { file_id: "file_1" }), "files"],
+  ["a source of an unknown kind", source("telepathy"), "url_sources"],
+  [
+    "a document by address within a tool's result",
+    inToolResult({ type: "document", source: { type: "url", url: "https://evil.example" } }),
+    "url_sources",
+  ],
+  ["a file for a container", inToolResult({ type: "container_upload", file_id: "file_1" }), "files"],
+  ["an image by address within a document", document([{ type: "image", source: { type: "url" } }]), "url_sources"],
+  ["an image by address in the system prompt", { system: [{ type: "image", source: { type: "url" } }] }, "url_sources"],
+  ["an unknown field", { teleport: true }, "field:teleport"],
+  ["the fast and dear mode", { speed: "fast" }, "field:speed"],
+  ["an unknown tool", { tools: [{ type: "teleport_20270101", name: "x" }] }, "tool:teleport_20270101"],
+];
+
+const plain: [name: string, changes: object][] = [
+  [
+    "tools of the client",
+    {
+      tools: [
+        { name: "Bash", input_schema: {} },
+        { type: "custom", name: "x" },
+      ],
+    },
+  ],
+  [
+    "client tools that the API knows",
+    {
+      tools: [{ type: "bash_20250124" }, { type: "text_editor_20250728" }, { type: "tool_search_tool_bm25_20251119" }],
+    },
+  ],
+  ["an image in base64", source("base64", { media_type: "image/png", data: "aGVsbG8=" })],
+  ["a document as text", { messages: [{ role: "user", content: [{ type: "document", source: { type: "text" } }] }] }],
+  [
+    "a tool that was called with something like a source",
+    {
+      messages: [
+        {
+          role: "assistant",
+          content: [{ type: "tool_use", input: { source: { type: "url" }, file_id: 1, url: "x" } }],
+        },
+      ],
+    },
+  ],
+];
+
+const grantFor = (anthropic: AnthropicGrant) => ({ upstreams: { anthropic } });
+
+async function refused(proxy: RunningProxy, body: string, path = "/v1/messages"): Promise<[unknown, string]> {
+  const before = proxy.arrived.length;
+  const answer = await proxy.send({ body, path });
+  assert.notEqual(answer.status, 200, answer.body);
+  assert.equal(proxy.arrived.length, before, "nothing reaches the upstream");
+  return [answer.headers["x-modal-sb-reason"], JSON.parse(answer.body).error.message];
+}
+
+for (const [name, changes, allowedBy] of reachingOut) {
+  test(`${name} is refused, also to count its tokens, until the grant allows it`, async () => {
+    await using proxy = await runningProxy();
+    for (const path of ["/v1/messages", "/v1/messages/count_tokens"]) {
+      const [reason, message] = await refused(proxy, messageBody(changes), path);
+      assert.equal(reason, "feature_not_allowed");
+      assert.ok(message.includes(`"${allowedBy}"`), message);
+    }
+    await using allowing = await runningProxy({ grant: grantFor({ allow: [allowedBy] }) });
+    assert.equal((await allowing.send({ body: messageBody(changes) })).status, 200);
+    await using other = await runningProxy({ grant: grantFor({ allow: ["something_else", "field:other*"] }) });
+    await refused(other, messageBody(changes));
+  });
+}
+
+for (const [name, changes] of plain) {
+  test(`${name} passes, byte for byte`, async () => {
+    let arrived = "";
+    await using proxy = await runningProxy({
+      handler: async (incoming, response) => {
+        for await (const chunk of incoming) arrived += chunk;
+        response.end("{}");
+      },
+    });
+    const body = ` ${messageBody(changes)}\n`;
+    assert.equal((await proxy.send({ body })).status, 200);
+    assert.equal(arrived, body);
+  });
+}
+
+test("betas that only change the model or the stream pass; others are refused, in every spelling", async () => {
+  await using proxy = await runningProxy();
+  const ask = async (beta: string) =>
+    (await proxy.send({ headers: { "x-api-key": sandboxKey, "anthropic-beta": beta } })).status;
+  for (const beta of ["effort-2025-11-24", "context-1m-2025-08-07, interleaved-thinking-2025-05-14", ""]) {
+    assert.equal(await ask(beta), 200, beta);
+  }
+  for (const beta of [
+    "files-api-2025-04-14",
+    "effort-2025-11-24,Files-API-2025-04-14",
+    " web-fetch-2025-09-10 ",
+    "mcp-client-2025-04-04",
+    "code-execution-2025-08-25",
+    "skills-2025-10-02",
+    "message-batches-2024-09-24",
+    "fast-mode-2026-02-01",
+    "teleport-2027-01-01",
+    "effort-2025-11-24;x",
+  ]) {
+    assert.equal(await ask(beta), 403, beta);
+  }
+  const grant = grantFor({ allow: ["files", "beta:teleport-*"] });
+  await using allowing = await runningProxy({ grant });
+  const headers = { "x-api-key": sandboxKey, "anthropic-beta": "files-api-2025-04-14,teleport-2027-01-01" };
+  assert.equal((await allowing.send({ headers })).status, 200);
+});
+
+test("only granted models, and no more output than granted", async () => {
+  const grant = grantFor({ models: ["claude-opus-5", "claude-haiku-*"], maxOutputTokens: 1000 });
+  await using proxy = await runningProxy({ grant });
+  for (const model of ["claude-opus-5", "claude-haiku-4-5-20251001"]) {
+    assert.equal((await proxy.send({ body: messageBody({ model, max_tokens: 1000 }) })).status, 200);
+  }
+  for (const model of ["claude-opus-5-5", "Claude-Opus-5", " claude-opus-5", "claude-opus-5[1m]"]) {
+    await refused(proxy, messageBody({ model }));
+  }
+  assert.equal((await refused(proxy, messageBody({ max_tokens: 1001 })))[0], "output_limit");
+});
+
+const bad: [name: string, body: string | Buffer][] = [
+  ["no JSON", "hello"],
+  ["nothing", ""],
+  ["an array", "[]"],
+  ["null", "null"],
+  ["no model", messageBody({ model: undefined })],
+  ["a model that is no word", messageBody({ model: ["claude-opus-5"] })],
+  ["a model with a space", messageBody({ model: "claude-opus-5 " })],
+  ["a model twice", messageBody().replace("{", '{"model":"claude-haiku-4-5",')],
+  ["a model twice, once escaped", messageBody().replace("{", '{"\\u006dodel":"claude-haiku-4-5",')],
+  [
+    "a tool's type twice",
+    messageBody({ tools: [{ name: "x" }] }).replace('"name"', '"type":"web_fetch_20250910","type":"custom","name"'),
+  ],
+  ["no max_tokens", messageBody({ max_tokens: undefined })],
+  ["max_tokens in words", messageBody({ max_tokens: "100" })],
+  ["half a token", messageBody({ max_tokens: 0.5 })],
+  ["less than no token", messageBody({ max_tokens: -1 })],
+  ["endless tokens", messageBody().replace('"max_tokens":100', '"max_tokens":1e999')],
+  ["a byte order mark", `\ufeff${messageBody()}`],
+  ["UTF-16", Buffer.from(messageBody(), "utf16le")],
+  ["invalid UTF-8", Buffer.concat([Buffer.from(messageBody().slice(0, -1)), Buffer.from([0x2c, 0x22, 0xff, 0x22])])],
+  ["endless nesting", messageBody({ system: "X" }).replace('"X"', "[".repeat(100_000) + "]".repeat(100_000))],
+  ["tools that are no list", messageBody({ tools: { type: "web_fetch_20250910" } })],
+];
+
+for (const [name, body] of bad) {
+  test(`a body with ${name} is refused without a word of it`, async () => {
+    await using proxy = await runningProxy({ grant: grantFor({ models: ["claude-haiku-4-5", "claude-opus-5"] }) });
+    const answer = await proxy.send({ body: body as string });
+    assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [400, "bad_request"], answer.body);
+    assert.equal(proxy.arrived.length, 0);
+  });
+}
+
+test("the paths of the API that are allowed, and those that are not", async () => {
+  await using proxy = await runningProxy();
+  const ask = async (method: string, path: string) => (await proxy.send({ method, path })).status;
+  for (const [method, path] of [
+    ["POST", "/v1/messages"],
+    ["POST", "/v1/messages?beta=true"],
+    ["POST", "/v1/messages/count_tokens?beta=true"],
+    ["GET", "/v1/models"],
+    ["GET", "/v1/models?limit=20&after_id=claude-x"],
+    ["GET", "/v1/models/claude-opus-5"],
+  ] as const) {
+    assert.equal(await ask(method, path), 200, `${method} ${path}`);
+  }
+  for (const [method, path] of [
+    ["GET", "/v1/messages"],
+    ["PUT", "/v1/messages"],
+    ["DELETE", "/v1/models/claude-opus-5"],
+    ["OPTIONS", "/v1/messages"],
+    ["TRACE", "/v1/messages"],
+    ["POST", "/v1/messages/batches"],
+    ["GET", "/v1/files"],
+    ["POST", "/v1/complete"],
+    ["GET", "/v1/organizations/me"],
+    ["GET", "/api/hello"],
+    ["POST", "/v1/messages?api_key=x"],
+    ["POST", "/v1/messages?beta=true&beta=true"],
+    ["GET", "/"],
+  ] as const) {
+    assert.equal(await ask(method, path), 403, `${method} ${path}`);
+  }
+  assert.equal(proxy.arrived.length, 6);
+});
