@@ -13,6 +13,10 @@ export class Secret {
     return this.#value;
   }
 
+  equals(other: Secret | undefined): boolean {
+    return this.#value === other?.reveal();
+  }
+
   toString(): string {
     return "[secret]";
   }

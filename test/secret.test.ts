@@ -27,6 +27,9 @@ test("a secret is revealed only where it leaves the process or is searched for",
     "config/known-credentials.ts",
     "proxy/credentials.ts",
     "sandbox/local/local-sandbox.ts",
+    "secret.ts",
+    "session/agent-role.ts",
     "session/preflight.ts",
+    "session/proxy-role.ts",
   ]);
 });

@@ -4,6 +4,7 @@ import type { SessionEvent } from "../session/contract.ts";
 /** `data` is the agent's own text, `note` is about it. */
 export type Rendered = { data: string } | { note: string; tone: "plain" | "error" };
 
+const plainNotices: ReadonlySet<string> = new Set(["session_resumed", "credential_replaced"]);
 const maxToolLine = 120;
 const maxOutputLines = 5;
 
@@ -23,7 +24,7 @@ export function render(event: SessionEvent): Rendered[] {
       return [{ note: event.message, tone: event.kind === "crash" ? "error" : "plain" }];
     case "host_notice":
       if (event.kind === "sandbox_started") return [];
-      return [{ note: event.message, tone: event.kind === "session_resumed" ? "plain" : "error" }];
+      return [{ note: event.message, tone: plainNotices.has(event.kind) ? "plain" : "error" }];
     case "protocol_error":
       return [{ note: `The agent did not understand a message: ${event.reason}`, tone: "error" }];
     case "END_TURN":

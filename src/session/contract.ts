@@ -6,7 +6,14 @@ import type { Secret } from "../secret.ts";
 /** What the host itself reports between the agent's events. */
 interface HostNotice {
   type: "host_notice";
-  kind: "sandbox_started" | "sandbox_lost" | "session_resumed" | "protocol_error" | "budget" | "warning";
+  kind:
+    | "sandbox_started"
+    | "sandbox_lost"
+    | "session_resumed"
+    | "protocol_error"
+    | "budget"
+    | "credential_replaced"
+    | "warning";
   /** one sentence for the user */
   message: string;
 }

@@ -1,6 +1,7 @@
 /** The credential proxy as a sandbox of its own, and the host's hand on its control socket. */
 import { SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import type { Secret } from "../secret.ts";
 import { proxyDoors, proxySecrets, proxyUpstreams } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
 import { type LineLink, openLineLink } from "./line-link.ts";
@@ -14,6 +15,8 @@ export interface ProxyRole {
   sandbox: Sandbox;
   /** One request to the control socket; rejects with the proxy's words when it refuses. */
   control(request: { op: string; [field: string]: unknown }): Promise<Record<string, unknown>>;
+  /** Hands over a credential that takes another's place; requests that run keep the old one. */
+  rotate(name: string, value: Secret): Promise<void>;
 }
 
 /** Where the proxy that will be started serves; undefined when the provider does not know yet. */
@@ -75,7 +78,13 @@ export async function startProxyRole(
     });
   // the proxy's end is learned of by itself
   control({ op: "follow", events: ["notice"] }).catch(() => {});
-  return { sandbox, control };
+  return {
+    sandbox,
+    control,
+    async rotate(name, value) {
+      await control({ op: "rotate", name, value: value.reveal() });
+    },
+  };
 }
 
 function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {

@@ -207,11 +207,9 @@ class RunningSession implements Session {
 
   /** All but those that the user wants the agent to have. */
   #hiddenCredentials(): ReadonlyMap<string, Secret> {
-    const given = new Set(
-      [...(this.#options.dangerouslyGivenToAgent?.values() ?? [])].map((secret) => secret.reveal()),
-    );
+    const given = [...(this.#options.dangerouslyGivenToAgent?.values() ?? [])];
     const all = [...this.#options.knownCredentials, ...Object.entries(proxySecrets(this.#options))];
-    return new Map(all.filter(([, secret]) => !given.has(secret.reveal())));
+    return new Map(all.filter(([, secret]) => !given.some((known) => known.equals(secret))));
   }
 
   #takeNotice(notice: ProxyNotice): void {
@@ -219,23 +217,26 @@ class RunningSession implements Session {
     const note = noteToAgent(notice);
     if (note !== undefined) this.#notesToAgent.push(note);
     if (notice.kind === "credential_refused" && notice.name === "anthropic") {
-      void this.#start?.then((running) => this.#renewCredential(running)).catch(() => {});
+      void this.#start?.then(
+        (running) => this.#renewCredential(running),
+        () => {},
+      );
     }
   }
 
   /** Hands the proxy the credential that its source holds now, when it is another one. */
   async #renewCredential({ proxy }: Running): Promise<void> {
     const { anthropic } = this.#options;
-    const value = await anthropic.source?.read();
-    const before = anthropic.apiKey ?? anthropic.authToken;
-    if (value === undefined || value.reveal() === before?.reveal()) return;
-    const name = anthropic.apiKey ? "ANTHROPIC_API_KEY" : "ANTHROPIC_AUTH_TOKEN";
-    this.#options = {
-      ...this.#options,
-      anthropic: { ...anthropic, [anthropic.apiKey ? "apiKey" : "authToken"]: value },
-    };
-    await proxy.control({ op: "rotate", name, value: value.reveal() });
-    this.#notice("warning", "The proxy uses the new credential");
+    const field = anthropic.apiKey ? "apiKey" : "authToken";
+    try {
+      const value = await anthropic.source?.read();
+      if (value === undefined || value.equals(anthropic[field])) return;
+      await proxy.rotate(field === "apiKey" ? "ANTHROPIC_API_KEY" : "ANTHROPIC_AUTH_TOKEN", value);
+      this.#options = { ...this.#options, anthropic: { ...anthropic, [field]: value } };
+      this.#notice("credential_replaced", "The proxy uses the new credential");
+    } catch (error) {
+      this.#notice("warning", `The proxy keeps its credential: ${messageOf(error)}`);
+    }
   }
 
   #take(event: AgentEvent): void {

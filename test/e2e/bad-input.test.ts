@@ -54,14 +54,10 @@ test("no key: three ways to give one, and the demo", async () => {
 
 test("a key file that is missing, or holds no key", async () => {
   await using user = await User.create();
-  assertFailure(
-    await user.run(["-p", "hi", "--key-file", "/nonexistent"]),
-    2,
-    /Cannot read the key file of --key-file/,
-  );
+  assertFailure(await user.run(["-p", "hi", "--key-file", "/nonexistent"]), 2, /Cannot read the file of --key-file/);
   const path = join(user.home, "two");
   await writeFile(path, "one line\nanother");
-  assertFailure(await user.run(["-p", "hi", "--key-file", path]), 2, /does not hold one key/);
+  assertFailure(await user.run(["-p", "hi", "--key-file", path]), 2, /does not hold one credential/);
 });
 
 test("broken configuration names the file, the key and the reason", async () => {
