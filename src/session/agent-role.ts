@@ -7,10 +7,10 @@ import { bundledInstructions, claudePackage, nodePath, runtimeFiles, runtimeModu
 export const agentSocket = "/run/modal-sb/agent.sock";
 
 /**
- * Makes the Python environment on the data volume: what `python3 -m venv --without-pip --system-site-packages` makes, but
+ * Makes the home folder and the Python environment on the data volume: what `python3 -m venv --without-pip --system-site-packages` makes, but
  * without starting Python, so that it is there before the agent. A Python whose file name has no version makes it itself.
  */
-const startScript = `venv=/data/venv
+const startScript = `mkdir -p "$HOME"; venv=/data/venv
 if [ ! -e $venv/bin/pip ]; then
   python=$(readlink -f "$(command -v python3)"); version=\${python##*/python}
   case $version in
