@@ -120,7 +120,7 @@ export class AnthropicPolicy {
       const feature = betaFeatures.find(([pattern]) => pattern.test(name))?.[1];
       if (beta === "" || plainBetas.has(name) || this.#allows(`beta:${beta}`)) continue;
       if (feature && this.#allows(feature)) continue;
-      return refused(`the beta "${printable(beta)}"`, feature ?? `beta:${printable(beta)}`);
+      return refused(`the beta ${printable(beta)}`, feature ?? `beta:${printable(beta)}`);
     }
     return undefined;
   }
@@ -134,7 +134,7 @@ export class AnthropicPolicy {
     for (const field of Object.keys(body)) {
       const feature = fieldFeatures[field];
       if (plainFields.has(field) || this.#allows(`field:${field}`) || (feature && this.#allows(feature))) continue;
-      return refused(`the field "${printable(field)}"`, feature ?? `field:${printable(field)}`);
+      return refused(`the field ${printable(field)}`, feature ?? `field:${printable(field)}`);
     }
     return undefined;
   }
@@ -147,7 +147,7 @@ export class AnthropicPolicy {
       if (typeof type !== "string") return { reason: "bad_request", message: "a tool's type is not a word" };
       const feature = toolFeature.exec(type)?.[1] as Feature | undefined;
       if (plainTool.test(type) || this.#allows(`tool:${type}`) || (feature && this.#allows(feature))) continue;
-      return refused(`the tool "${printable(type)}"`, feature ?? `tool:${printable(type)}`);
+      return refused(`the tool ${printable(type)}`, feature ?? `tool:${printable(type)}`);
     }
     return undefined;
   }
@@ -167,7 +167,7 @@ export class AnthropicPolicy {
     for (const block of Array.isArray(content) ? content : [content]) {
       const { source, file_id, url, content: inner, type } = recordOf(block);
       const feature = featureOfSource(source) ?? (file_id === undefined ? undefined : "files");
-      if (feature && !this.#allows(feature)) return refused(`content of the kind "${feature}"`, feature);
+      if (feature && !this.#allows(feature)) return refused(`content of the kind ${feature}`, feature);
       // results that the server's own tools gave in earlier turns name the pages they came from
       const isResult = typeof type === "string" && type.endsWith("_result");
       if (url !== undefined && !isResult && !this.#allows("url_sources")) {

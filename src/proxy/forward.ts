@@ -6,7 +6,7 @@ import type { CredentialHeader } from "./credentials.ts";
 import { headersForSandbox, headersForUpstream } from "./headers.ts";
 import { redirectFor } from "./redirect.ts";
 import { type Reason, type Refusal, refusals, sendRefusal } from "./refusal.ts";
-import { Scrubber } from "./scrub.ts";
+import { Scrubber, scrubText } from "./scrub.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 import type { UsageMeter } from "./usage-meter.ts";
 
@@ -57,6 +57,8 @@ export interface Passage {
   /** while it runs, the request's end is among these: to be called when it must end now */
   running: Set<(ending: Ending) => void>;
   connections: Connections;
+  /** where sandboxes find the proxy */
+  publicOrigin: string;
 }
 
 /** Resolves when both sides are done with the request. */
@@ -133,7 +135,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     status: number,
     headers: Record<string, string | string[] | undefined>,
   ): void {
-    const { response, upstream, target, needles, ownHeaders } = this.#passage;
+    const { response, upstream, target, needles, ownHeaders, publicOrigin } = this.#passage;
     // informational
     if (status < 200 || this.#ending !== null) return;
     this.#status = status;
@@ -159,8 +161,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#meter = this.#passage.meter?.begin(status, contentType);
     const length = wordOf(headers["content-length"]);
     if (length !== undefined && this.#passage.incoming.method !== "HEAD") this.#expected = Number(length);
-    const passing = headersForSandbox(headers, upstream, needles);
-    if (location !== undefined) passing.push("location", location);
+    const passing = headersForSandbox(headers, upstream, needles, publicOrigin);
+    if (location !== undefined) passing.push("location", scrubText(location, needles));
     // a credential does not become right by repeating, which claude would do for three minutes
     if (status === 401 || status === 403) passing.push("x-should-retry", "false");
     response.writeHead(status, [...passing, ...ownHeaders]);

@@ -35,6 +35,7 @@ export interface GateParts {
   pace: Pace;
   audit: Audit;
   pingMs: number;
+  publicOrigin: string;
   onNotice: (notice: Notice) => void;
 }
 
@@ -134,7 +135,7 @@ export class Gate {
     body: Buffer | "stream" | undefined,
     reservation: Reservation | undefined,
   ): Promise<void> {
-    const { credentials, connections, budget, pingMs } = this.#parts;
+    const { credentials, connections, budget, pingMs, publicOrigin } = this.#parts;
     const { incoming, response } = arrival;
     let meter: UsageMeter | undefined;
     const held = reservation && (await this.#setAside(grant, reservation, () => meter));
@@ -159,6 +160,7 @@ export class Gate {
       pingMs,
       running: grant.running,
       connections,
+      publicOrigin,
     });
     if (outcome.credentialRefused) this.#parts.onNotice({ kind: "credential_refused", name: upstream.name });
     const usage = reservation ? chargedUsage(outcome, meter, reservation) : noUsage;

@@ -12,13 +12,16 @@ export function headersForUpstream(headers: IncomingHttpHeaders, { requestHeader
   return ["accept-encoding", "identity", ...pick(headers, requestHeaders, own)];
 }
 
-/** Name and value in turn, for the sandbox; no value shows a credential. */
+/** Name and value in turn, for the sandbox; no value shows a credential, and links to the upstream lead to `publicOrigin`. */
 export function headersForSandbox(
   headers: Readonly<IncomingHttpHeaders>,
-  { responseHeaders: own }: Upstream,
+  { responseHeaders: own, origin, prefix }: Upstream,
   needles: readonly Buffer[],
+  publicOrigin: string,
 ): string[] {
-  return pick(headers, responseHeaders, own).map((text) => scrubText(text, needles));
+  return pick(headers, responseHeaders, own).map((text) =>
+    scrubText(text.replaceAll(`<${origin.origin}/`, `<${publicOrigin}${prefix}/`), needles),
+  );
 }
 
 function pick(headers: Readonly<IncomingHttpHeaders>, common: readonly string[], own: readonly string[]): string[] {

@@ -16,6 +16,8 @@ export interface ProxyConfig {
     custom?: readonly CustomUpstream[];
   };
   doors: readonly Door[];
+  /** where sandboxes find the proxy, e.g. "http://modal-sb-proxy:8080" */
+  publicOrigin: string;
   controlPath: string;
   dataFolder: string;
   credentialsFolder: string;
@@ -28,10 +30,25 @@ export interface ProxyConfig {
 /** Reads the variable, and the credentials. Throws when something is missing: only a wrong host can cause that. */
 export function readProxyConfig(json: string | undefined): ProxyOptions {
   const config = JSON.parse(json ?? "null") as ProxyConfig | null;
-  for (const field of ["upstreams", "doors", "controlPath", "dataFolder", "credentialsFolder"] as const) {
+  for (const field of [
+    "upstreams",
+    "doors",
+    "publicOrigin",
+    "controlPath",
+    "dataFolder",
+    "credentialsFolder",
+  ] as const) {
     if (config?.[field] === undefined) throw new Error(`MODAL_SB_PROXY_CONFIG lacks "${field}"`);
   }
-  const { upstreams, credentialsFolder, doors, controlPath, dataFolder, pingSeconds = 0 } = config as ProxyConfig;
+  const {
+    upstreams,
+    credentialsFolder,
+    doors,
+    publicOrigin,
+    controlPath,
+    dataFolder,
+    pingSeconds = 0,
+  } = config as ProxyConfig;
   const custom = upstreams.custom ?? [];
   const credentials = new Credentials(credentialsFolder, [
     ...["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "GITHUB_TOKEN", "HF_TOKEN"],
@@ -41,7 +58,16 @@ export function readProxyConfig(json: string | undefined): ProxyOptions {
   const made = makeUpstreams(upstreams, credentials, prices);
   const lacking = made.find(({ credential }) => credential && !credentials.has(credential.name));
   if (lacking) throw new Error(`No credential: "${credentialsFolder}" lacks ${lacking.credential?.name}`);
-  return { doors, controlPath, dataFolder, upstreams: made, credentials, prices, pingMs: pingSeconds * 1000 };
+  return {
+    doors,
+    publicOrigin,
+    controlPath,
+    dataFolder,
+    upstreams: made,
+    credentials,
+    prices,
+    pingMs: pingSeconds * 1000,
+  };
 }
 
 function makeUpstreams(

@@ -32,6 +32,8 @@ export interface ProxyOptions {
   prices: Prices;
   /** milliseconds of an event stream's silence after which a ping is sent; 0: never */
   pingMs: number;
+  /** where sandboxes find the proxy, e.g. "http://modal-sb-proxy:8080" */
+  publicOrigin: string;
   timeouts?: Timeouts;
 }
 

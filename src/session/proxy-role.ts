@@ -96,6 +96,8 @@ function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
       MODAL_SB_PROXY_CONFIG: JSON.stringify({
         upstreams: proxyUpstreams(options),
         doors: proxyDoors(options, "/run/ports", proxyPort),
+        // a provider that tells addresses only later gets its own when it is asked to
+        publicOrigin: proxyAddressAhead(options)?.url ?? "",
         controlPath: controlSocket,
         dataFolder: "/audit",
         credentialsFolder: "/run/secrets",

@@ -30,6 +30,7 @@ async function start(folder: string, setting: Setting = {}) {
   const config = {
     upstreams: { anthropic: { origin } },
     doors: [{ at: join(folder, "listen.sock"), prefix: "" }],
+    publicOrigin: "http://proxy.test",
     controlPath: join(folder, "control.sock"),
     dataFolder: folder,
     credentialsFolder: join(folder, "secrets"),

@@ -37,6 +37,8 @@ export interface RunningProxy extends AsyncDisposable {
   /** the real key */
   key: string;
   listenPath: string;
+  /** the same door for clients that cannot take a unix socket */
+  origin: string;
   controlPath: string;
   dataFolder: string;
   proxy: Started;
@@ -107,8 +109,13 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
   const controlPath = join(folder, "control.sock");
   const { dataFolder = folder, origin = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` } = setting;
   const prices = new Prices();
+  const port = await freePort();
   const proxy = await startProxy({
-    doors: [{ at: listenPath, prefix: "" }],
+    doors: [
+      { at: listenPath, prefix: "" },
+      { at: `127.0.0.1:${port}`, prefix: "" },
+    ],
+    publicOrigin: `http://127.0.0.1:${port}`,
     controlPath,
     dataFolder,
     upstreams: [anthropicUpstream(origin, credential, prices), ...(setting.upstreams?.(origin) ?? [])],
@@ -146,6 +153,7 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
   return {
     key,
     listenPath,
+    origin: `http://127.0.0.1:${port}`,
     controlPath,
     dataFolder,
     proxy,
@@ -175,6 +183,14 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
     },
     [Symbol.asyncDispose]: () => undo.disposeAsync(),
   };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 /** Sends one line to the control socket; its answer. */
