@@ -139,7 +139,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     // informational
     if (status < 200 || this.#ending !== null) return;
     this.#status = status;
-    this.#requestId = requestIdOf(headers);
+    this.#requestId = requestIdOf(headers, needles);
     const encoding = headers["content-encoding"] ?? "identity";
     if (encoding !== "identity") {
       this.#refuse({
@@ -285,9 +285,13 @@ function wordOf(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-function requestIdOf(headers: Record<string, string | string[] | undefined>): string | null {
+/** It goes into the audit log, so it is a word, and shows no credential. */
+function requestIdOf(
+  headers: Record<string, string | string[] | undefined>,
+  needles: readonly Buffer[],
+): string | null {
   const id = wordOf(headers["request-id"] ?? headers["x-request-id"] ?? headers["x-github-request-id"]);
-  return id !== undefined && /^[\w:.-]{1,100}$/.test(id) ? id : null;
+  return id !== undefined && /^[\w:.-]{1,100}$/.test(id) ? scrubText(id, needles) : null;
 }
 
 /** True when what has passed ends with a whole event: an empty line. */
