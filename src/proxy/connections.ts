@@ -1,18 +1,10 @@
 /** Connections to the upstreams, by undici: kept open between requests, one request at a time on each. */
 import { createRequire } from "node:module";
 import type { Dispatcher, Pool } from "undici";
+import type { Timeouts } from "./timeouts.ts";
 
 // the package's front door also loads fetch, WebSocket and caches: a tenth of a second at each start, and none is used
 const PoolOfConnections = createRequire(import.meta.url)("undici/lib/dispatcher/pool.js") as typeof Pool;
-
-export interface Timeouts {
-  connectMs: number;
-  /** the longest silence, before an answer and within it */
-  silenceMs: number;
-}
-
-/** A thinking model may be silent for ten minutes. */
-export const defaultTimeouts: Timeouts = { connectMs: 10_000, silenceMs: 660_000 };
 
 /** an edge that closes sooner says so in its Keep-Alive header, which is obeyed */
 const keepAliveMs = 30_000;

@@ -7,13 +7,9 @@ import { headersForSandbox, headersForUpstream } from "./headers.ts";
 import { redirectFor } from "./redirect.ts";
 import { type Reason, type Refusal, refusals, sendRefusal } from "./refusal.ts";
 import { Scrubber, scrubText } from "./scrub.ts";
+import type { Timeouts } from "./timeouts.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 import type { UsageMeter } from "./usage-meter.ts";
-
-/** a client that takes nothing for so long while there is something to take is given up, in milliseconds */
-const stalledMs = 120_000;
-/** no request runs longer, in milliseconds */
-const longestMs = 2 * 3_600_000;
 
 /** How an exchange ended that was not refused by rule. */
 export type Ending =
@@ -57,6 +53,7 @@ export interface Passage {
   /** while it runs, the request's end is among these: to be called when it must end now */
   running: Set<(ending: Ending) => void>;
   connections: Connections;
+  timeouts: Timeouts;
   /** where sandboxes find the proxy */
   publicOrigin: string;
 }
@@ -96,7 +93,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   start(): void {
     const { incoming, response, upstream, target, body, credential, running } = this.#passage;
     running.add(this.#end);
-    this.#longest = setTimeout(() => this.#end("too_long"), longestMs);
+    this.#longest = setTimeout(() => this.#end("too_long"), this.#passage.timeouts.totalMs);
     response.once("close", this.#onClientClosed);
     if (response.destroyed) {
       this.#end("client_gone");
@@ -238,7 +235,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   #waitForClient(controller: Dispatcher.DispatchController): void {
     controller.pause();
-    this.#stalled = setTimeout(() => this.#end("client_stalled"), stalledMs);
+    this.#stalled = setTimeout(() => this.#end("client_stalled"), this.#passage.timeouts.stalledMs);
     this.#passage.response.once("drain", () => {
       clearTimeout(this.#stalled);
       controller.resume();

@@ -14,6 +14,7 @@ import type { Pace } from "./pace.ts";
 import { readBody } from "./read-body.ts";
 import { type Refusal, type RefusalStyle, refusals, sendRefusal } from "./refusal.ts";
 import { splitTarget, type Target } from "./target.ts";
+import type { Timeouts } from "./timeouts.ts";
 import { type Decision, type Upstream, upstreamOf } from "./upstreams/upstream.ts";
 import { UsageMeter } from "./usage-meter.ts";
 import { malformationOf } from "./well-formed.ts";
@@ -36,6 +37,7 @@ export interface GateParts {
   audit: Audit;
   pingMs: number;
   publicOrigin: string;
+  timeouts: Timeouts;
   onNotice: (notice: Notice) => void;
 }
 
@@ -116,7 +118,7 @@ export class Gate {
     const { incoming } = arrival;
     const hasBody = incoming.method !== "GET" && incoming.method !== "HEAD";
     if (!judge) return this.#send(arrival, upstream, grant, target, hasBody ? "stream" : undefined, undefined);
-    const body = await readBody(incoming, upstream.maxBodyBytes);
+    const body = await readBody(incoming, upstream.maxBodyBytes, this.#parts.timeouts.bodyMs);
     if (body === undefined) return this.#account(arrival, leftEarly, undefined, noUsage, 0);
     if (!Buffer.isBuffer(body)) return this.#refuse(arrival, body, upstream.style, grant);
     const judgement = judge(body);
@@ -135,7 +137,7 @@ export class Gate {
     body: Buffer | "stream" | undefined,
     reservation: Reservation | undefined,
   ): Promise<void> {
-    const { credentials, connections, budget, pingMs, publicOrigin } = this.#parts;
+    const { credentials, connections, budget, pingMs, publicOrigin, timeouts } = this.#parts;
     const { incoming, response } = arrival;
     let meter: UsageMeter | undefined;
     const held = reservation && (await this.#setAside(grant, reservation, () => meter));
@@ -160,6 +162,7 @@ export class Gate {
       pingMs,
       running: grant.running,
       connections,
+      timeouts,
       publicOrigin,
     });
     if (outcome.credentialRefused) this.#parts.onNotice({ kind: "credential_refused", name: upstream.name });

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { join } from "node:path";
 import { Audit, type AuditEntry } from "./audit.ts";
 import { Budget, type BudgetNotice } from "./budget.ts";
-import { Connections, defaultTimeouts, type Timeouts } from "./connections.ts";
+import { Connections } from "./connections.ts";
 import { openControl } from "./control.ts";
 import type { Credentials } from "./credentials.ts";
 import { Gate, type Notice } from "./gate.ts";
@@ -12,6 +12,7 @@ import { Grants } from "./grants.ts";
 import { Ledger } from "./ledger.ts";
 import { Pace } from "./pace.ts";
 import type { Prices } from "./prices.ts";
+import { defaultTimeouts, type Timeouts } from "./timeouts.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 
 /** A door for sandboxes: a unix socket's path, or "127.0.0.1:8080". */
@@ -51,11 +52,10 @@ export type ProxyEvent =
 const keepAliveMs = 120_000;
 const maxConnections = 4096;
 const maxHeaderBytes = 32 * 1024;
-/** a client has so long to finish its headers, in milliseconds; bodies have limits of their own */
-const headersMs = 15_000;
 
 /** Listens at all doors; socket files left by a dead proxy are replaced. Disposal aborts what is running. */
 export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
+  const { timeouts = defaultTimeouts } = options;
   const followers = new Set<(event: ProxyEvent) => void>();
   const tell = (event: ProxyEvent) => {
     for (const follower of followers) follower(event);
@@ -64,12 +64,12 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   const audit = new Audit(join(options.dataFolder, "audit.ndjson"), (entry) => tell({ event: "audit", entry }));
   const grants = new Grants(ledger);
   const pace = new Pace();
-  const connections = new Connections(options.timeouts ?? defaultTimeouts);
+  const connections = new Connections(timeouts);
   const budget = new Budget(ledger, options.prices, (notice) => tell({ event: "notice", kind: "budget", ...notice }));
   const state = { stopping: false, refusedCredentials: new Set<string>() };
   const gate = new Gate({
     ...options,
-    ...{ connections, grants, ledger, budget, pace, audit },
+    ...{ connections, grants, ledger, budget, pace, audit, timeouts },
     onNotice: (notice) => {
       if (notice.kind === "credential_refused") state.refusedCredentials.add(notice.name);
       tell({ event: "notice", ...notice });
@@ -84,7 +84,7 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
       response.destroy();
     });
   };
-  const servers = await Promise.all(options.doors.map((door) => listen(door, serve)));
+  const servers = await Promise.all(options.doors.map((door) => listen(door, serve, timeouts.headersMs)));
   const control = await openControl(options.controlPath, {
     ...{ grants, ledger, pace, credentials: options.credentials },
     status: () => ({
@@ -126,14 +126,14 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
 
 type Serve = (incoming: IncomingMessage, response: ServerResponse) => void;
 
-async function listen({ at, prefix }: Door, serve: Serve): Promise<Server> {
+async function listen({ at, prefix }: Door, serve: Serve, headersMs: number): Promise<Server> {
   const server = createServer(
     {
       keepAliveTimeout: keepAliveMs,
       maxHeaderSize: maxHeaderBytes,
       headersTimeout: headersMs,
       requestTimeout: 0,
-      connectionsCheckingInterval: 5_000,
+      connectionsCheckingInterval: Math.min(5_000, headersMs),
     },
     (incoming, response) => {
       incoming.url = `${prefix}${incoming.url}`;
@@ -150,8 +150,8 @@ async function listen({ at, prefix }: Door, serve: Serve): Promise<Server> {
   if (host === undefined) rmSync(at, { force: true });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    if (host === undefined) server.listen(at, resolve);
-    else server.listen(Number(port), host, resolve);
+    if (host === undefined) server.listen({ path: at, backlog: maxConnections }, resolve);
+    else server.listen({ port: Number(port), host, backlog: maxConnections }, resolve);
   });
   // the sandboxes' processes run as other users
   if (host === undefined) chmodSync(at, 0o666);

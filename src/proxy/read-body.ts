@@ -2,11 +2,12 @@
 import type { IncomingMessage } from "node:http";
 import type { Refusal } from "./refusal.ts";
 
-/** a body of the longest size takes seconds; whoever needs longer holds a place that others could use */
-const longestMs = 60_000;
-
 /** The body, a refusal, or undefined when the client left. */
-export function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer | Refusal | undefined> {
+export function readBody(
+  incoming: IncomingMessage,
+  maxBytes: number,
+  longestMs: number,
+): Promise<Buffer | Refusal | undefined> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let bytes = 0;

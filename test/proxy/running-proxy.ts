@@ -7,11 +7,11 @@ import { type AddressInfo, connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
-import type { Timeouts } from "../../src/proxy/connections.ts";
 import { Credentials } from "../../src/proxy/credentials.ts";
 import type { Grant } from "../../src/proxy/grant.ts";
 import { Prices } from "../../src/proxy/prices.ts";
 import { type RunningProxy as Started, startProxy } from "../../src/proxy/proxy.ts";
+import { defaultTimeouts, type Timeouts } from "../../src/proxy/timeouts.ts";
 import { anthropicUpstream } from "../../src/proxy/upstreams/anthropic.ts";
 import type { Upstream } from "../../src/proxy/upstreams/upstream.ts";
 import { testKey } from "../helpers/running-session.ts";
@@ -84,7 +84,7 @@ export interface ProxySetting {
   /** of the upstream, when it is not the one made here */
   origin?: string;
   pingMs?: number;
-  timeouts?: Timeouts;
+  timeouts?: Partial<Timeouts>;
 }
 
 /** With a grant for `sandboxKey` in force. */
@@ -122,7 +122,7 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
     credentials: new Credentials(folder, [credential, "GITHUB_TOKEN", "HF_TOKEN"]),
     prices,
     pingMs: setting.pingMs ?? 0,
-    ...(setting.timeouts && { timeouts: setting.timeouts }),
+    timeouts: { ...defaultTimeouts, ...setting.timeouts },
   });
   undo.use(proxy);
   const control = (message: object) => controlOnce(controlPath, JSON.stringify(message));
