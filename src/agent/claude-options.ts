@@ -59,8 +59,8 @@ function claudeEnvironment(config: AgentConfig, environment: Readonly<Record<str
   const key = `${environment["MODAL_SANDBOX_ID"]}.${token}`;
   return {
     ANTHROPIC_API_KEY: key,
-    ...Object.fromEntries((config.keyVariables ?? []).map((name) => [name, key])),
     ...rest,
+    ...Object.fromEntries((config.keyVariables ?? []).map((name) => [name, key])),
     CLAUDE_CONFIG_DIR: `${sessionFolder(config)}/claude`,
     IS_SANDBOX: "1",
     // node's own clients and npm look at HTTPS_PROXY only when told to

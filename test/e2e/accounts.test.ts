@@ -1,0 +1,99 @@
+/** `modal-sb usage` and `modal-sb audit`: what a session spent and how each request was decided. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { test } from "node:test";
+import { ended, User } from "../helpers/cli.ts";
+
+test("usage and audit show a session's spending and decisions, as tables and as JSON", async () => {
+  await using user = await User.create();
+  assert.match((await user.run(["usage"])).stdout, /no session yet/);
+  assert.equal((await user.run(["-p", "hello", "-s", "first"])).code, 0);
+  const table = await user.run(["usage"]);
+  assert.match(
+    table.stdout,
+    /^session +requests +refused +input +output +of cache +spent\nfirst +1 +0 +\d{4,} +\d+ +0 +\$0\.0\d{3}\n$/,
+  );
+  const [line = ""] = (await user.run(["usage", "first", "--json"])).stdout.split("\n");
+  const { requests, usd } = JSON.parse(line);
+  assert.equal(requests, 1);
+  const audit = await user.run(["audit"]);
+  assert.match(
+    audit.stdout,
+    /^\d{4}-\d\d-\d\dT[\d:]{8} {2}200 {2}anthropic {2}POST \/v1\/messages {2}claude-\S+ {2}\d+→\d+ tokens {2}\$0\.\d{4} {2}\d+ ms\n$/,
+  );
+  const entry = JSON.parse((await user.run(["audit", "first", "--json"])).stdout);
+  assert.deepEqual([entry.status, entry.reason, entry.cost], [200, null, usd]);
+  for (const { stdout } of [table, audit]) assert.ok(!stdout.includes(user.key));
+  const unknown = await user.run(["audit", "nobody"]);
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.stderr, /There is no session "nobody"/);
+});
+
+test("a budget from the command line refuses what could exceed it, and says how to go on", async () => {
+  await using user = await User.create();
+  const outcome = await user.run(["-p", "hello", "-s", "poor", "--budget-usd", "0.01"]);
+  assert.equal(outcome.code, 5);
+  assert.match(outcome.stderr, /could use up to \$\d+\.\d\d and \$0\.0100 is left of \$0\.0100/);
+  assert.match(outcome.stderr, /hint: the session's budget is used: --budget-usd/);
+  assert.match((await user.run(["audit", "poor"])).stdout, /403 {2}anthropic {2}POST \/v1\/messages.*budget_exceeded/);
+  assert.equal((await user.run(["-p", "hello", "-s", "poor", "--budget-usd", "5"])).code, 0);
+});
+
+test("audit --follow goes on with what comes, until it is interrupted", async () => {
+  await using user = await User.create();
+  assert.equal((await user.run(["-p", "one", "-s", "watched"])).code, 0);
+  const follower = user.start(["audit", "watched", "--follow", "--json"]);
+  assert.ok(follower.stdout);
+  const lines = createInterface({ input: follower.stdout });
+  await once(lines, "line");
+  const next = once(lines, "line");
+  assert.equal((await user.run(["-p", "two", "-s", "watched"])).code, 0);
+  assert.equal(JSON.parse(String((await next)[0])).status, 200);
+  follower.kill("SIGINT");
+  assert.equal((await ended(follower)).code, 0);
+});
+
+test("a project cannot raise a budget, open a repository or add an upstream", async () => {
+  await using user = await User.create();
+  for (const [key, value] of Object.entries({
+    budgetUsd: 1000,
+    github: { repositories: { "a/b": "write" } },
+    anthropicAllow: ["web_fetch"],
+    upstreams: { x: { origin: "https://evil.example", allow: [{ methods: ["POST"], path: "/*" }] } },
+    keyCommand: "cat ~/.ssh/id_rsa",
+    dangerouslyGiveAgentGithubToken: true,
+  })) {
+    await writeFile(`${user.home}/project/modal-sb.json`, JSON.stringify({ [key]: value }));
+    const outcome = await user.run(["-p", "hi"]);
+    assert.equal(outcome.code, 2);
+    assert.match(outcome.stderr, new RegExp(`"${key}" cannot be set in .*spend your money`));
+  }
+});
+
+test("settings for the proxy that cannot be used name the reason", async () => {
+  await using user = await User.create();
+  for (const [env, words] of [
+    [{ MODAL_SB_GITHUB: "{" }, /MODAL_SB_GITHUB is not JSON/],
+    [{ MODAL_SB_GITHUB: '{"repositories": {"../x": "read"}}' }, /Bad value for "github".*repositories\.\.\.\/x/],
+    [
+      { MODAL_SB_GITHUB: '{"repositories": {"a/b": "read"}}' },
+      /"github" needs a token, and there is none in GITHUB_TOKEN or GH_TOKEN/,
+    ],
+    [
+      { MODAL_SB_UPSTREAMS: '{"x": {"origin": "http://far.example", "allow": []}}' },
+      /Bad value for "upstreams".*https/,
+    ],
+    [
+      { MODAL_SB_UPSTREAMS: '{"v1": {"origin": "https://x.example", "allow": [{"methods": ["GET"], "path": "/"}]}}' },
+      /cannot be called "v1"/,
+    ],
+    [{ MODAL_SB_BUDGET_USD: "lots" }, /Bad value for "budgetUsd"/],
+    [{ MODAL_SB_KEY_COMMAND: "exit 9" }, /The command of MODAL_SB_KEY_COMMAND ended with code 9/],
+  ] as const) {
+    const outcome = await user.run(["-p", "hi"], { env });
+    assert.equal(outcome.code, 2, outcome.stderr);
+    assert.match(outcome.stderr, words);
+  }
+});
