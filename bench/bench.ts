@@ -1,9 +1,11 @@
 /** `npm run bench -- [area…] [--json]`: prints the areas' figures; exit code 1 when a goal is missed. */
 import { parseArgs } from "node:util";
 import type { Figures } from "./measure.ts";
+import { benchProxy } from "./proxy/index.ts";
 import { benchStart, machine } from "./start.ts";
 
-const areas: Record<string, () => Promise<Figures>> = { start: benchStart };
+const areas: Record<string, () => Promise<Figures>> = { start: benchStart, proxy: benchProxy };
+const signs = { ceiling: "≤", floor: "≥" };
 
 const { values, positionals } = parseArgs({
   options: { json: { type: "boolean", default: false } },
@@ -21,9 +23,9 @@ if (values.json) console.log(JSON.stringify(figures, null, 2));
 else {
   console.log(`${machine()}\n`);
   console.log("| figure | value | goal | holds |\n| --- | --- | --- | --- |");
-  for (const [name, { value, unit, goal, holds }] of Object.entries(figures)) {
+  for (const [name, { value, unit, goal, bound, holds }] of Object.entries(figures)) {
     console.log(
-      `| ${name} | ${value} ${unit} | ${goal === null ? "" : `≤ ${goal}`} | ${holds === null ? "" : holds ? "yes" : "NO"} |`,
+      `| ${name} | ${value} ${unit} | ${bound === null ? "" : `${signs[bound]} ${goal}`} | ${holds === null ? "" : holds ? "yes" : "NO"} |`,
     );
   }
 }

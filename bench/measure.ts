@@ -3,17 +3,22 @@
 export interface Figure {
   value: number;
   unit: string;
-  /** the bound that `value` must not exceed; null when there is none */
+  /** null when there is none */
   goal: number | null;
+  /** what the goal is to `value`: not to be exceeded, or to be reached; null without a goal */
+  bound: Bound | null;
   holds: boolean | null;
 }
 
+export type Bound = "ceiling" | "floor";
+
 export type Figures = Record<string, Figure>;
 
-/** A figure with or without a bound, rounded to two decimals. */
-export function figure(value: number, unit: string, goal: number | null = null): Figure {
+/** A figure with or without a goal, rounded to two decimals. */
+export function figure(value: number, unit: string, goal: number | null = null, bound: Bound = "ceiling"): Figure {
   const rounded = Math.round(value * 100) / 100;
-  return { value: rounded, unit, goal, holds: goal === null ? null : rounded <= goal };
+  if (goal === null) return { value: rounded, unit, goal, bound: null, holds: null };
+  return { value: rounded, unit, goal, bound, holds: bound === "ceiling" ? rounded <= goal : rounded >= goal };
 }
 
 export function median(values: readonly number[]): number {

@@ -107,7 +107,7 @@ export async function anthropicCredential(config: Config, environment: Environme
 }
 
 /** Where the Anthropic credential would be read from; undefined when there is none. */
-export function placeOf(
+function placeOf(
   { settings: { keyFile, keyCommand }, origins }: Config,
   environment: Environment,
 ): { description: SourceDescription; origin: string; kind: AnthropicCredential["kind"] } | undefined {

@@ -10,7 +10,7 @@ import type { Refusal } from "./refusal.ts";
  * Features by the name under which a grant allows them. Beyond these, a grant can allow by hand `field:<name>`,
  * `tool:<type>` and `beta:<name>`; a `*` at the end stands for any ending.
  */
-export const features = {
+const features = {
   web_search: "the server's web search: queries leave the sandbox",
   web_fetch: "the server's web fetch: any address that the agent writes is called",
   code_execution: "the server's code execution and its containers",
@@ -20,7 +20,7 @@ export const features = {
   skills: "skills of the account",
 } as const;
 
-export type Feature = keyof typeof features;
+type Feature = keyof typeof features;
 
 /** Fields of a request that stay within it. */
 const plainFields = new Set([

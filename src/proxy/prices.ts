@@ -1,8 +1,7 @@
 /**
- * What a token costs, in US dollars a million. Source: the model catalog in the claude program of the Claude Agent SDK
- * 0.3.330, read 2026-11-24; the API's price list says the same for the models that it names.
+ * What a token costs, in US dollars a million. As of 2026-11-24; source: the model catalog in the claude program of the
+ * Claude Agent SDK 0.3.330.
  */
-export const pricesDate = "2026-11-24";
 
 /** US dollars a million tokens. */
 export interface Price {

@@ -8,7 +8,7 @@ import { githubApiUpstream, githubGitUpstream } from "./upstreams/github.ts";
 import { huggingFaceUpstream } from "./upstreams/huggingface.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 
-export interface ProxyConfig {
+interface ProxyConfig {
   upstreams: {
     anthropic?: { origin: string };
     github?: { origin: string; apiOrigin: string };

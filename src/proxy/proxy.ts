@@ -44,7 +44,7 @@ export interface RunningProxy extends AsyncDisposable {
 }
 
 /** What `follow` on the control socket tells. */
-export type ProxyEvent =
+type ProxyEvent =
   | { event: "audit"; entry: AuditEntry }
   | ({ event: "notice" } & (Notice | ({ kind: "budget" } & BudgetNotice)));
 

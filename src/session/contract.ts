@@ -22,13 +22,13 @@ interface HostNotice {
 export type SessionEvent = AgentEvent | HostNotice;
 
 /** Where a credential can be read again. */
-export interface CredentialSource {
+interface CredentialSource {
   /** True when it may be another one than was read last; cheap, asked before every turn. */
   hasChanged(): boolean;
   read(): Promise<Secret>;
 }
 
-export interface AnthropicAccess {
+interface AnthropicAccess {
   /** exactly one of the two */
   apiKey?: Secret;
   authToken?: Secret;
@@ -44,7 +44,7 @@ export interface AnthropicAccess {
   allow?: readonly string[];
 }
 
-export interface GitHubAccess {
+interface GitHubAccess {
   token: Secret;
   /** access by "owner/name" in lower case */
   repositories: Readonly<Record<string, "read" | "write">>;
@@ -54,7 +54,7 @@ export interface GitHubAccess {
   apiOrigin: string;
 }
 
-export interface HuggingFaceAccess {
+interface HuggingFaceAccess {
   token: Secret;
   /** "owner/name", "datasets/owner/name"; undefined: all that the token may read */
   repositories?: readonly string[];
@@ -72,7 +72,7 @@ export interface CustomAccess {
 }
 
 /** How much a session may use of the APIs, in all its sandboxes; undefined: without limit. */
-export interface UseLimits {
+interface UseLimits {
   usd?: number;
   inputTokens?: number;
   outputTokens?: number;
@@ -81,7 +81,7 @@ export interface UseLimits {
 }
 
 /** US dollars a million tokens. */
-export interface ModelPrice {
+interface ModelPrice {
   input: number;
   output: number;
   cacheRead: number;
