@@ -112,10 +112,15 @@ function spendingOf(session: string, folder: string | undefined): Spending {
   if (folder === undefined || !existsSync(path)) return nothing;
   const database = new DatabaseSync(path, { readOnly: true });
   try {
-    const row = database.prepare("SELECT * FROM spending WHERE account = ?").get(session);
+    const row = database.prepare("SELECT * FROM accounts WHERE account = ?").get(session);
     if (!row) return nothing;
-    const { account: _account, nanoUsd, ...figures } = row;
-    return { ...nothing, ...figures, usd: Number(nanoUsd) / 1e9 };
+    const count = (name: string) => Number(row[name]);
+    return {
+      ...{ session, requests: count("requests"), refused: count("refused") },
+      ...{ inputTokens: count("inputTokens"), outputTokens: count("outputTokens") },
+      ...{ cacheReadTokens: count("cacheReadTokens"), cacheWriteTokens: count("cacheWriteTokens") },
+      usd: count("nanoUsd") / 1e9,
+    };
   } finally {
     database.close();
   }

@@ -45,8 +45,9 @@ export class Audit {
   #fd: number;
   #bytes: number;
   #writable = true;
-  /** a line that the disk did not take: tried again before the next request */
-  #pending = "";
+  /** not written yet; what the disk did not take is tried again before the next request */
+  #lines = "";
+  #scheduled = false;
   #refusals = 0;
   #refusalsSince = 0;
   #suppressed = 0;
@@ -61,13 +62,17 @@ export class Audit {
 
   /** False while a line could not be written; tries again. */
   isWritable(): boolean {
-    if (!this.#writable) this.#write("");
+    if (!this.#writable) this.#flush();
     return this.#writable;
   }
 
   add(entry: AuditEntry): void {
     this.#onEntry(entry);
-    this.#write(`${JSON.stringify(entry)}\n`);
+    this.#lines += `${JSON.stringify(entry)}\n`;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    // lines of the same moment are written together
+    setImmediate(() => this.#flush());
   }
 
   /** The same, for a request that cost nothing: when there are too many, they are counted and not written. */
@@ -87,22 +92,24 @@ export class Audit {
   }
 
   close(): void {
+    this.#flush();
     closeSync(this.#fd);
   }
 
-  #write(line: string): void {
-    const bytes = Buffer.from(this.#pending + line);
+  #flush(): void {
+    this.#scheduled = false;
+    const bytes = Buffer.from(this.#lines);
     let written = 0;
     try {
       if (this.#bytes > maxFileBytes) this.#begin();
       while (written < bytes.length) written += writeSync(this.#fd, bytes, written);
       this.#writable = true;
     } catch {
-      // a full disk: the entry is kept, and nothing is passed on until it is written
+      // a full disk: the lines are kept, and nothing is passed on until they are written
       this.#writable = false;
     }
     this.#bytes += written;
-    this.#pending = bytes.subarray(written).toString("utf8");
+    this.#lines = bytes.subarray(written).toString("utf8");
   }
 
   #begin(): void {

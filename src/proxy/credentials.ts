@@ -39,7 +39,7 @@ export class Credentials {
   set(name: CredentialName, value: string): void {
     if (!/^[\x21-\x7e]+$/.test(value)) throw new Error(`The credential ${name} is empty or holds more than one word`);
     this.#held.set(name, new Secret(value));
-    const forms = [value, `x-access-token:${value}`].flatMap(credentialForms);
+    const forms = credentialForms(value);
     const known = new Set(this.#forms.map((form) => form.toString()));
     this.#forms = [...this.#forms, ...forms.filter((form) => !known.has(form)).map((form) => Buffer.from(form))];
   }

@@ -11,6 +11,9 @@ import type { Timeouts } from "./timeouts.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
 import type { UsageMeter } from "./usage-meter.ts";
 
+/** an answer's last piece up to here is copied, to save a write; in bytes */
+const smallBytes = 16 * 1024;
+
 /** How an exchange ended that was not refused by rule. */
 export type Ending =
   | Reason
@@ -173,9 +176,11 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#bytesOut += chunk.length;
     this.#meter?.push(chunk);
     const clean = this.#scrubber.push(chunk);
-    // headers and the whole body in one piece, where that is all there is
     if (this.#bytesOut === this.#expected) {
-      response.end(Buffer.concat([clean, this.#scrubber.end()]));
+      const last = Buffer.concat([clean, this.#scrubber.end()]);
+      // a string joins the headers in one write; as latin1 it is the same bytes
+      if (last.length < smallBytes) response.end(last.toString("latin1"), "latin1");
+      else response.end(last);
       return;
     }
     if (clean.length > 0 && !response.write(clean)) this.#waitForClient(controller);

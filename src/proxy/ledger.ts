@@ -1,10 +1,10 @@
 /**
- * What each account has spent, which grants are in force, and what running requests may yet cost, in SQLite: a proxy
- * that starts again knows all of it. A request is sent only when its reservation is on file. Writes of the same moment
- * share a transaction.
+ * What each account has spent, what its running requests have used so far, and which grants are in force, in SQLite: a
+ * proxy that starts again knows all of it. A request is sent only when its reservation is on file. Changes of the same
+ * moment share a transaction, and one row holds all of an account.
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { noUsage, type Reservation, type Usage } from "./cost.ts";
+import type { Reservation, Usage } from "./cost.ts";
 import type { Grant } from "./grant.ts";
 
 /** What an account has used, ever. */
@@ -20,45 +20,51 @@ export interface Spending {
   nanoUsd: number;
 }
 
-/** What running requests of an account may use at most. */
-export interface Reserved {
+/** Amounts of requests that run. */
+interface Amounts {
   inputTokens: number;
   outputTokens: number;
   nanoUsd: number;
 }
 
-const nothingReserved: Reserved = { inputTokens: 0, outputTokens: 0, nanoUsd: 0 };
-
-const columns = [
-  "requests",
-  "refused",
-  "inputTokens",
-  "outputTokens",
-  "cacheReadTokens",
-  "cacheWriteTokens",
-  "nanoUsd",
-] as const;
-
-/** how often what running streams have used is put on file, in milliseconds */
-const progressMs = 1000;
-
+/** A request that runs: what was set aside for it. */
 export interface Hold {
-  id: number;
   account: string;
   reservation: Reservation;
   /** what is known of its use so far, and its cost in nano-dollars */
   progress: () => { usage: Usage; nanoUsd: number };
+  /** what of that is on file */
+  filed: Amounts;
 }
+
+interface Account {
+  spending: Spending;
+  /** the most that running requests may yet use */
+  reserved: Amounts;
+  /** how many they are, and what they have used at least */
+  running: Amounts & { requests: number };
+}
+
+const columns = [
+  ...["requests", "refused", "inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "nanoUsd"],
+  ...["runningRequests", "runningInputTokens", "runningOutputTokens", "runningNanoUsd"],
+] as const;
+
+/** how often what running streams have used is put on file, in milliseconds */
+const progressMs = 1000;
+/** the least time between two transactions, in milliseconds */
+const shareMs = 2;
 
 export class Ledger {
   readonly #db: DatabaseSync;
-  readonly #statements: Record<"grant" | "revoke" | "spend" | "hold" | "progress" | "release", StatementSync>;
-  readonly #spending = new Map<string, Spending>();
-  readonly #holds = new Map<number, Hold>();
-  readonly #reserved = new Map<string, Reserved>();
+  readonly #statements: Record<"grant" | "revoke" | "account", StatementSync>;
+  readonly #accounts = new Map<string, Account>();
+  readonly #holds = new Set<Hold>();
+  /** not on file yet */
+  readonly #changed = new Set<string>();
   #writes: (() => void)[] = [];
   #saved: PromiseWithResolvers<void> | undefined;
-  #nextId = 1;
+  #flushedAt = 0;
   readonly #timer: NodeJS.Timeout;
 
   /** Opens or makes the file. What a dead proxy's running requests had used by then is spent. Throws when it cannot. */
@@ -67,26 +73,24 @@ export class Ledger {
     // no flush at each transaction: it outlives the death of the process, and a loss of power costs the last second
     this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
       CREATE TABLE IF NOT EXISTS grants (sandboxId TEXT PRIMARY KEY, grant TEXT NOT NULL) STRICT;
-      CREATE TABLE IF NOT EXISTS spending (account TEXT PRIMARY KEY, ${columns.map((name) => `${name} INTEGER NOT NULL`).join(", ")}) STRICT;
-      CREATE TABLE IF NOT EXISTS holds (id INTEGER PRIMARY KEY, account TEXT NOT NULL, inputTokens INTEGER NOT NULL,
-        outputTokens INTEGER NOT NULL, nanoUsd INTEGER NOT NULL) STRICT;`);
-    const sums = columns.map((name) => `${name} = ${name} + excluded.${name}`).join(", ");
+      CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY,
+        ${columns.map((name) => `${name} INTEGER NOT NULL`).join(", ")}) STRICT;
+      UPDATE accounts SET requests = requests + runningRequests, inputTokens = inputTokens + runningInputTokens,
+        outputTokens = outputTokens + runningOutputTokens, nanoUsd = nanoUsd + runningNanoUsd,
+        runningRequests = 0, runningInputTokens = 0, runningOutputTokens = 0, runningNanoUsd = 0;`);
     this.#statements = {
       grant: this.#db.prepare("INSERT OR REPLACE INTO grants VALUES (?, ?)"),
       revoke: this.#db.prepare("DELETE FROM grants WHERE sandboxId = ?"),
-      spend: this.#db.prepare(
-        `INSERT INTO spending VALUES (?${", ?".repeat(columns.length)}) ON CONFLICT DO UPDATE SET ${sums}`,
-      ),
-      hold: this.#db.prepare("INSERT INTO holds VALUES (?, ?, ?, ?, ?)"),
-      progress: this.#db.prepare("UPDATE holds SET inputTokens = ?, outputTokens = ?, nanoUsd = ? WHERE id = ?"),
-      release: this.#db.prepare("DELETE FROM holds WHERE id = ?"),
+      account: this.#db.prepare(`INSERT OR REPLACE INTO accounts VALUES (?${", ?".repeat(columns.length)})`),
     };
-    this.#settleLost();
-    for (const row of this.#db.prepare("SELECT * FROM spending").all()) {
-      const { account, ...spending } = row as unknown as Spending & { account: string };
-      this.#spending.set(account, spending);
+    for (const row of this.#db.prepare("SELECT * FROM accounts").all()) {
+      const account = emptyAccount();
+      for (const name of Object.keys(account.spending) as (keyof Spending)[]) {
+        account.spending[name] = Number(row[name]);
+      }
+      this.#accounts.set(String(row["account"]), account);
     }
-    this.#timer = setInterval(() => this.#saveProgress(), progressMs);
+    this.#timer = setInterval(() => this.#fileProgress(), progressMs);
     this.#timer.unref();
   }
 
@@ -99,48 +103,55 @@ export class Ledger {
   }
 
   saveGrant(grant: Grant): void {
-    this.#write(() => this.#statements.grant.run(grant.sandboxId, JSON.stringify(grant)));
+    this.#writes.push(() => this.#statements.grant.run(grant.sandboxId, JSON.stringify(grant)));
+    this.#schedule();
   }
 
   removeGrant(sandboxId: string): void {
-    this.#write(() => this.#statements.revoke.run(sandboxId));
+    this.#writes.push(() => this.#statements.revoke.run(sandboxId));
+    this.#schedule();
   }
 
   spendingOf(account: string): Readonly<Spending> {
-    return this.#spending.get(account) ?? nothingSpent();
+    return this.#accounts.get(account)?.spending ?? emptyAccount().spending;
   }
 
-  reservedOf(account: string): Readonly<Reserved> {
-    return this.#reserved.get(account) ?? nothingReserved;
+  /** The most that running requests of the account may yet use. */
+  reservedOf(account: string): Readonly<Amounts> {
+    return this.#accounts.get(account)?.reserved ?? noAmounts;
   }
 
   /** Sets aside what the request may cost. It may be sent when `saved` has resolved. */
   hold(account: string, reservation: Reservation, progress: Hold["progress"]): Hold {
-    const hold = { id: this.#nextId++, account, reservation, progress };
-    this.#holds.set(hold.id, hold);
-    this.#reserve(account, reservation, 1);
     const { inputTokens, inputNanoUsd } = reservation;
-    this.#write(() => this.#statements.hold.run(hold.id, account, inputTokens, 0, inputNanoUsd));
+    const hold = { account, reservation, progress, filed: { inputTokens, outputTokens: 0, nanoUsd: inputNanoUsd } };
+    this.#holds.add(hold);
+    const { reserved, running } = this.#change(account);
+    add(reserved, reservation, 1);
+    add(running, hold.filed, 1);
+    running.requests += 1;
     return hold;
   }
 
   /** Gives back what was set aside, and counts what was used instead. */
   settle(hold: Hold, usage: Usage, nanoUsd: number): void {
-    this.#holds.delete(hold.id);
-    this.#reserve(hold.account, hold.reservation, -1);
-    this.#write(() => this.#statements.release.run(hold.id));
-    this.count(hold.account, { requests: 1, ...spent(usage), nanoUsd });
+    this.#holds.delete(hold);
+    const { reserved, running } = this.#change(hold.account);
+    add(reserved, hold.reservation, -1);
+    add(running, hold.filed, -1);
+    running.requests -= 1;
+    const { outputTokens, cacheReadTokens, cacheWriteTokens } = usage;
+    const tokens = { inputTokens: inputOf(usage), outputTokens, cacheReadTokens, cacheWriteTokens };
+    this.count(hold.account, { requests: 1, ...tokens, nanoUsd });
   }
 
   /** Adds to what an account has used. */
   count(account: string, added: Partial<Spending>): void {
-    const spending = this.#spending.get(account) ?? nothingSpent();
-    this.#spending.set(account, spending);
-    for (const name of columns) spending[name] += added[name] ?? 0;
-    this.#write(() => this.#statements.spend.run(account, ...columns.map((name) => added[name] ?? 0)));
+    const { spending } = this.#change(account);
+    for (const name of Object.keys(added) as (keyof Spending)[]) spending[name] += added[name] ?? 0;
   }
 
-  /** Resolves when all that was written until now is on file; rejects when it could not be. */
+  /** Resolves when all that was changed until now is on file; rejects when it could not be. */
   get saved(): Promise<void> {
     return this.#saved?.promise ?? Promise.resolve();
   }
@@ -151,71 +162,83 @@ export class Ledger {
     this.#db.close();
   }
 
-  #reserve(account: string, { inputTokens, outputTokens, nanoUsd }: Reserved, sign: 1 | -1): void {
-    const before = this.reservedOf(account);
-    this.#reserved.set(account, {
-      inputTokens: before.inputTokens + sign * inputTokens,
-      outputTokens: before.outputTokens + sign * outputTokens,
-      nanoUsd: before.nanoUsd + sign * nanoUsd,
-    });
+  #change(name: string): Account {
+    const account = this.#accounts.get(name) ?? emptyAccount();
+    this.#accounts.set(name, account);
+    this.#changed.add(name);
+    this.#schedule();
+    return account;
   }
 
-  #write(write: () => void): void {
-    this.#writes.push(write);
+  #schedule(): void {
     if (this.#saved) return;
     this.#saved = Promise.withResolvers();
     // nobody may wait for it
     this.#saved.promise.catch(() => {});
-    setImmediate(() => this.#flush());
+    // at once when it is quiet; under load, what comes within a moment shares one transaction
+    const wait = this.#flushedAt + shareMs - performance.now();
+    if (wait > 0) setTimeout(() => this.#flush(), wait);
+    else setImmediate(() => this.#flush());
   }
 
   #flush(): void {
     const saved = this.#saved;
     this.#saved = undefined;
-    if (this.#writes.length === 0) return;
+    this.#flushedAt = performance.now();
+    if (!saved) return;
     try {
       this.#db.exec("BEGIN");
       for (const write of this.#writes) write();
+      for (const name of this.#changed) this.#fileAccount(name);
       this.#db.exec("COMMIT");
       this.#writes = [];
-      saved?.resolve();
+      this.#changed.clear();
+      saved.resolve();
     } catch (error) {
-      // a full disk: the writes are kept for the next time
+      // a full disk: what was changed is kept for the next time
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
-      saved?.reject(error);
+      saved.reject(error);
     }
   }
 
-  #saveProgress(): void {
-    for (const { id, reservation, progress } of this.#holds.values()) {
-      const { usage, nanoUsd } = progress();
-      const { inputTokens, outputTokens } = spent(usage);
-      const atLeast = [Math.max(inputTokens, reservation.inputTokens), outputTokens, nanoUsd] as const;
-      this.#write(() => this.#statements.progress.run(...atLeast, id));
-    }
+  #fileAccount(name: string): void {
+    const { spending, running } = this.#accounts.get(name) ?? emptyAccount();
+    const { requests, refused, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, nanoUsd } = spending;
+    this.#statements.account.run(
+      ...[name, requests, refused, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, nanoUsd],
+      ...[running.requests, running.inputTokens, running.outputTokens, running.nanoUsd],
+    );
   }
 
-  #settleLost(): void {
-    const lost = this.#db.prepare("SELECT * FROM holds").all() as unknown as (Reserved & { account: string })[];
-    this.#db.exec("BEGIN");
-    for (const { account, inputTokens, outputTokens, nanoUsd } of lost) {
-      const added: Partial<Spending> = { requests: 1, inputTokens, outputTokens, nanoUsd };
-      this.#statements.spend.run(account, ...columns.map((name) => added[name] ?? 0));
+  #fileProgress(): void {
+    for (const hold of this.#holds) {
+      const { usage, nanoUsd } = hold.progress();
+      const now = { inputTokens: inputOf(usage), outputTokens: usage.outputTokens, nanoUsd };
+      const { running } = this.#change(hold.account);
+      add(running, hold.filed, -1);
+      add(running, now, 1);
+      hold.filed = now;
     }
-    this.#db.exec("DELETE FROM holds; COMMIT");
   }
 }
 
-function spent(usage: Usage): Pick<Spending, "inputTokens" | "outputTokens" | "cacheReadTokens" | "cacheWriteTokens"> {
-  const { outputTokens, cacheReadTokens, cacheWriteTokens } = usage;
+const noAmounts: Readonly<Amounts> = { inputTokens: 0, outputTokens: 0, nanoUsd: 0 };
+
+function emptyAccount(): Account {
   return {
-    inputTokens: usage.inputTokens + cacheReadTokens + cacheWriteTokens,
-    outputTokens,
-    cacheReadTokens,
-    cacheWriteTokens,
+    spending: { ...{ requests: 0, refused: 0, cacheReadTokens: 0, cacheWriteTokens: 0 }, ...noAmounts },
+    reserved: { ...noAmounts },
+    running: { requests: 0, ...noAmounts },
   };
 }
 
-function nothingSpent(): Spending {
-  return { requests: 0, refused: 0, nanoUsd: 0, ...spent(noUsage) };
+function add(to: Amounts, { inputTokens, outputTokens, nanoUsd }: Readonly<Amounts>, sign: 1 | -1): void {
+  to.inputTokens += sign * inputTokens;
+  to.outputTokens += sign * outputTokens;
+  to.nanoUsd += sign * nanoUsd;
+}
+
+/** All input, from the cache or not. */
+function inputOf({ inputTokens, cacheReadTokens, cacheWriteTokens }: Usage): number {
+  return inputTokens + cacheReadTokens + cacheWriteTokens;
 }

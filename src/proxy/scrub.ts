@@ -8,11 +8,14 @@ const empty = Buffer.alloc(0);
 export class Scrubber {
   readonly #needles: readonly Buffer[];
   readonly #longest: number;
+  /** by byte: whether a needle begins with it */
+  readonly #begins = new Uint8Array(256);
   #held: Buffer = empty;
 
   constructor(needles: readonly Buffer[]) {
     this.#needles = needles;
     this.#longest = Math.max(0, ...needles.map((needle) => needle.length));
+    for (const [first] of needles) if (first !== undefined) this.#begins[first] = 1;
   }
 
   /** What may pass of `chunk` and of what was held back before. */
@@ -33,22 +36,23 @@ export class Scrubber {
 
   /** How many bytes at the end are the beginning of a needle. */
   #unfinished(bytes: Buffer): number {
-    const tail = Math.max(0, bytes.length - this.#longest + 1);
-    let longest = 0;
-    for (const needle of this.#needles) {
-      const first = needle[0] as number;
-      const start = Math.max(tail, bytes.length - needle.length + 1);
-      for (let at = bytes.indexOf(first, start); at !== -1; at = bytes.indexOf(first, at + 1)) {
-        if (bytes.length - at <= longest) break;
-        if (needle.compare(bytes, at, bytes.length, 0, bytes.length - at) === 0) longest = bytes.length - at;
+    // the first place in the tail where one could begin leaves the most to hold back
+    for (let at = Math.max(0, bytes.length - this.#longest + 1); at < bytes.length; at += 1) {
+      if (this.#begins[bytes[at] as number] === 0) continue;
+      const rest = bytes.length - at;
+      if (
+        this.#needles.some((needle) => rest < needle.length && needle.compare(bytes, at, bytes.length, 0, rest) === 0)
+      ) {
+        return rest;
       }
     }
-    return longest;
+    return 0;
   }
 }
 
 /** The same for a short text that is whole, such as a header's value. */
 export function scrubText(text: string, needles: readonly Buffer[]): string {
+  if (needles.every((needle) => needle.length > text.length)) return text;
   const bytes = Buffer.from(text, "latin1");
   const clean = withoutNeedles(bytes, needles);
   return clean === bytes ? text : clean.toString("latin1");

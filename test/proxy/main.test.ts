@@ -162,7 +162,7 @@ test("killed in the middle of a stream: what had passed by then is spent when it
     const answer = await running.open();
     answer.on("error", () => {}).resume();
     const ledger = new DatabaseSync(join(folder.path, "ledger.db"), { readOnly: true });
-    const progress = ledger.prepare("SELECT outputTokens FROM holds");
+    const progress = ledger.prepare("SELECT runningOutputTokens AS outputTokens FROM accounts");
     while (progress.get()?.["outputTokens"] !== 1000) await delay(20);
     ledger.close();
   }
