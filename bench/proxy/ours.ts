@@ -41,7 +41,7 @@ export async function startOurs(origin: string, folder: string): Promise<Side> {
       sandboxId: "sb-bench",
       tokenHash: createHash("sha256").update(token).digest("hex"),
       expiresAt: Date.now() + 3_600_000,
-      upstreams: { anthropic: { models: ["claude-*"], maxOutputTokens: 100_000 } },
+      upstreams: { anthropic: { models: ["claude-*", "bench-*"], maxOutputTokens: 100_000 } },
       // all limits are on; none is reached
       limits: { usd: 1e6, requestsPerMinute: 1e9, concurrentRequests: 10_000 },
     }),

@@ -93,6 +93,9 @@ function perform(request: Request, { grants, ledger, pace, credentials, status, 
     case "revoke":
       grants.revoke(wordOf(request, "sandboxId"));
       return {};
+    case "revoke_all":
+      grants.revokeAll();
+      return {};
     case "rotate":
       credentials.set(wordOf(request, "name"), wordOf(request, "value"));
       onRotated();
@@ -105,7 +108,7 @@ function perform(request: Request, { grants, ledger, pace, credentials, status, 
     case "status":
       return status();
     default:
-      throw new Error("Unknown op: it is one of grant, change, revoke, rotate, usage, status, follow");
+      throw new Error("Unknown op: it is one of grant, change, revoke, revoke_all, rotate, usage, status, follow");
   }
 }
 

@@ -66,6 +66,10 @@ export class Grants {
     this.#ledger.removeGrant(sandboxId);
   }
 
+  revokeAll(): void {
+    for (const sandboxId of [...this.#held.keys()]) this.revoke(sandboxId);
+  }
+
   /** The grant of that sandbox when `token` is its token and its time is not over. */
   find(sandboxId: string, token: string): LiveGrant | undefined {
     const held = this.#held.get(sandboxId);
@@ -77,11 +81,6 @@ export class Grants {
   isLive({ sandboxId, running }: LiveGrant): boolean {
     const now = this.#held.get(sandboxId)?.grant;
     return now?.running === running && Date.now() < now.expiresAt;
-  }
-
-  /** The grant of that sandbox, whoever asks. */
-  of(sandboxId: string): LiveGrant | undefined {
-    return this.#held.get(sandboxId)?.grant;
   }
 
   /** Breaks off all that runs. */

@@ -5,8 +5,8 @@ import { readProxyConfig, refuseUnsafeProcess } from "./proxy-config.ts";
 
 /** exit code of a wrong setting */
 const exitUsage = 2;
-/** running requests have so long to end; whoever ends the sandbox waits no longer either */
-const politeMs = 3_000;
+/** running requests have so long to end; whoever ends the sandbox waits hardly longer */
+const politeMs = 700;
 
 try {
   refuseUnsafeProcess(process.env, process.execArgv);

@@ -172,6 +172,8 @@ class RunningSession implements Session {
       },
       onBadLine: (reason) => this.#notice("protocol_error", `The agent sent what is not the protocol: ${reason}`),
     });
+    // keys of sandboxes before this one: whoever still has one shall have no use of it
+    const revoked = proxy.control({ op: "revoke_all" });
     const granted = proxy.control({
       op: "grant",
       sandboxId: agent.id,
@@ -179,7 +181,7 @@ class RunningSession implements Session {
       expiresAt: Date.now() + this.#options.limits.lifetimeMs,
       ...grantOf(this.#options),
     });
-    await Promise.all([firstOf(hello.promise, agent, proxy.sandbox, signal), granted]);
+    await Promise.all([firstOf(hello.promise, agent, proxy.sandbox, signal), revoked, granted]);
     undo.move();
     const running = { proxy, agent, link };
     this.#watch(running);

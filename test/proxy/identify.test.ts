@@ -63,6 +63,9 @@ test("a grant that has expired or was revoked is refused", async () => {
   assert.equal((await revoked.send({})).status, 200);
   await revoked.control({ id: 1, op: "revoke", sandboxId });
   assert.equal((await revoked.send({})).status, 403);
+  await using emptied = await runningProxy();
+  await emptied.control({ id: 1, op: "revoke_all" });
+  assert.equal((await emptied.send({})).status, 403);
 });
 
 test("a grant for another upstream does not open this one", async () => {
