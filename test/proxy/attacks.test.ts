@@ -1,11 +1,13 @@
 /** The attack corpus, over raw sockets: the upstream sees plain requests or none, and nothing shows a credential. */
 import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { credentialForms } from "../../src/credential-forms.ts";
 import { attacks, contraband } from "./attack-corpus.ts";
-import { type RunningProxy, runningProxy, smallBody } from "./running-proxy.ts";
+import { type RunningProxy, runningProxy, smallBody, token } from "./running-proxy.ts";
 
 /** All that comes back until the proxy closes; the client's own side stays open, as an attacker's would. */
 async function exchange(path: string, bytes: string | Buffer): Promise<string> {
@@ -36,9 +38,15 @@ async function recording() {
   return { proxy, bodies, [Symbol.asyncDispose]: () => proxy[Symbol.asyncDispose]() };
 }
 
-async function assertNoCredential(proxy: RunningProxy, ...sinks: string[]): Promise<void> {
-  const all = [...sinks, JSON.stringify(await proxy.audit().catch(() => []))];
-  for (const form of credentialForms(proxy.key)) assert.ok(all.every((sink) => !sink.includes(form)));
+/** The canary sweep: what the client got, and every file that the proxy writes. */
+async function assertNoCredential(proxy: RunningProxy, answer: string): Promise<void> {
+  const names = (await readdir(proxy.dataFolder)).filter((name) => /^(audit|ledger)/.test(name));
+  assert.ok(names.includes("ledger.db"));
+  const files = await Promise.all(names.map((name) => readFile(join(proxy.dataFolder, name), "latin1")));
+  for (const sink of [answer, ...files]) {
+    for (const form of credentialForms(proxy.key)) assert.ok(!sink.includes(form));
+    assert.ok(!sink.includes(token), "nor the sandbox's own key");
+  }
 }
 
 for (const [family, members] of Object.entries(attacks)) {
