@@ -20,7 +20,12 @@ export async function startFastApi(origin: string, folder: string): Promise<Side
   return startServer({
     name: "FastAPI",
     folder,
-    env: { UPSTREAM: origin, UPSTREAM_KEY: `sk-ant-bench-${randomBytes(24).toString("base64url")}` },
+    env: {
+      UPSTREAM: origin,
+      UPSTREAM_KEY: `sk-ant-bench-${randomBytes(24).toString("base64url")}`,
+      // the program lies in the tree, its compiled form must not
+      PYTHONDONTWRITEBYTECODE: "1",
+    },
     command: (port) => [
       python,
       ...["-m", "uvicorn", "passthrough:app", "--app-dir", import.meta.dirname],
