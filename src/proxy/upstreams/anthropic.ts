@@ -1,5 +1,4 @@
 /** The Claude API at "/": messages, their tokens counted, and the list of models. */
-
 import { messageOf } from "../../errors.ts";
 import { AnthropicPolicy } from "../anthropic-policy.ts";
 import { reservationOf } from "../cost.ts";
@@ -66,7 +65,6 @@ export function anthropicUpstream(
     ],
     responseHeaders: ["request-id", "retry-after-ms", "x-should-retry", "anthropic-ratelimit-*"],
     redirects: "refuse",
-    isMetered: true,
     maxBodyBytes,
     takesEncodedBodies: false,
     decide(asked, grant) {

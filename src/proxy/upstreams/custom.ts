@@ -26,7 +26,6 @@ export function customUpstream(description: CustomUpstream): Upstream {
     requestHeaders: ["accept-language", "range", "if-none-match", "if-modified-since"],
     responseHeaders: ["etag", "last-modified", "accept-ranges", "content-range", "request-id", "x-request-id"],
     redirects: "refuse",
-    isMetered: false,
     maxBodyBytes: 32 * 1024 * 1024,
     takesEncodedBodies: false,
     decide({ method, path, query }) {

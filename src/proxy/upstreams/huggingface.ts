@@ -43,7 +43,6 @@ export function huggingFaceUpstream(origin: string): Upstream {
       "ratelimit*",
     ],
     redirects: "pass",
-    isMetered: false,
     maxBodyBytes: 1024 * 1024,
     takesEncodedBodies: false,
     decide: (asked, grant) => decide(asked, grant.upstreams.huggingface ?? {}),

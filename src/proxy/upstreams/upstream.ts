@@ -1,5 +1,4 @@
 /** An API behind the proxy: where it is, how its credential is carried, and what it takes of whom. */
-
 import type { Reservation } from "../cost.ts";
 import type { Injection } from "../credentials.ts";
 import type { Grant } from "../grant.ts";
@@ -40,8 +39,6 @@ export interface Upstream {
   responseHeaders: readonly string[];
   /** `pass`: the client may follow a redirect to another host by itself, without the credential */
   redirects: "refuse" | "pass";
-  /** answers are looked at for what they cost */
-  isMetered: boolean;
   /** longest body, in bytes */
   maxBodyBytes: number;
   /** bodies may come compressed, because nobody looks into them */
