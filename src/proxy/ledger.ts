@@ -52,8 +52,6 @@ const columns = [
 
 /** how often what running streams have used is put on file, in milliseconds */
 const progressMs = 1000;
-/** the least time between two transactions, in milliseconds */
-const shareMs = 2;
 
 export class Ledger {
   readonly #db: DatabaseSync;
@@ -64,7 +62,6 @@ export class Ledger {
   readonly #changed = new Set<string>();
   #writes: (() => void)[] = [];
   #saved: PromiseWithResolvers<void> | undefined;
-  #flushedAt = 0;
   readonly #timer: NodeJS.Timeout;
 
   /** Opens or makes the file. What a dead proxy's running requests had used by then is spent. Throws when it cannot. */
@@ -175,16 +172,13 @@ export class Ledger {
     this.#saved = Promise.withResolvers();
     // nobody may wait for it
     this.#saved.promise.catch(() => {});
-    // at once when it is quiet; under load, what comes within a moment shares one transaction
-    const wait = this.#flushedAt + shareMs - performance.now();
-    if (wait > 0) setTimeout(() => this.#flush(), wait);
-    else setImmediate(() => this.#flush());
+    // what comes in the same round of the event loop shares one transaction
+    setImmediate(() => this.#flush());
   }
 
   #flush(): void {
     const saved = this.#saved;
     this.#saved = undefined;
-    this.#flushedAt = performance.now();
     if (!saved) return;
     try {
       this.#db.exec("BEGIN");

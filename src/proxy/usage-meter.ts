@@ -26,7 +26,9 @@ export class UsageMeter {
   /** the answer said how much it used in all */
   isFinal = false;
   readonly #isEvents: boolean;
-  #line: Buffer = empty;
+  /** of the line, or the JSON, that is not complete */
+  #parts: Buffer[] = [];
+  #bytes = 0;
   #skipping = false;
   #deltas = 0;
   #deltaBytes = 0;
@@ -39,22 +41,19 @@ export class UsageMeter {
     let start = 0;
     if (this.#isEvents) {
       for (let end = chunk.indexOf(newline); end !== -1; end = chunk.indexOf(newline, start)) {
-        this.#takeLine(this.#withHeld(chunk.subarray(start, end)));
-        this.#line = empty;
+        this.#keep(chunk.subarray(start, end));
+        this.#takeLine(this.#whole());
         this.#skipping = false;
         start = end + 1;
       }
     }
-    const rest = this.#withHeld(chunk.subarray(start));
-    this.#skipping ||= rest.length > maxLineBytes;
-    this.#line = this.#skipping ? empty : rest;
+    if (start < chunk.length) this.#keep(chunk.subarray(start));
   }
 
   /** Call when the answer is complete. */
   end(): void {
-    if (this.#isEvents) this.#takeLine(this.#line);
-    else this.#takeJson(this.#line);
-    this.#line = empty;
+    if (this.#isEvents) this.#takeLine(this.#whole());
+    else this.#takeJson(this.#whole());
   }
 
   /** What is known to have been used: the figures named, and at least as much output as has passed. */
@@ -63,13 +62,23 @@ export class UsageMeter {
     return this.isFinal ? this.usage : { ...this.usage, outputTokens: Math.max(this.usage.outputTokens, passed) };
   }
 
-  #withHeld(part: Buffer): Buffer {
-    if (this.#skipping) return empty;
-    return this.#line.length === 0 ? part : Buffer.concat([this.#line, part]);
+  #keep(part: Buffer): void {
+    this.#bytes += part.length;
+    this.#skipping ||= this.#bytes > maxLineBytes;
+    if (this.#skipping) this.#parts = [];
+    else this.#parts.push(part);
+  }
+
+  /** What was kept, in one piece; nothing is kept after. */
+  #whole(): Buffer {
+    const [only = empty] = this.#parts;
+    const whole = this.#parts.length <= 1 ? only : Buffer.concat(this.#parts);
+    this.#parts = [];
+    this.#bytes = 0;
+    return whole;
   }
 
   #takeLine(line: Buffer): void {
-    if (line.length > maxLineBytes) return;
     if (line.length >= deltaStart.length && deltaStart.compare(line, 0, deltaStart.length) === 0) {
       this.#deltas += 1;
       this.#deltaBytes += Math.max(0, line.length - deltaFrameBytes);
