@@ -1,6 +1,7 @@
 /** What the proxy brokers for a session: its upstreams with their credentials, the grant, and how the sandbox is pointed there. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { Grant } from "../proxy/grant.ts";
 import type { FileMount, PortAddress } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import type { SessionOptions } from "./contract.ts";
@@ -49,7 +50,14 @@ export function proxySecrets({
 }
 
 /** What the agent's sandbox may use, but for its identity and its end. */
-export function grantOf({ name, anthropic, github, huggingface, upstreams = [], useLimits = {} }: SessionOptions) {
+export function grantOf({
+  name,
+  anthropic,
+  github,
+  huggingface,
+  upstreams = [],
+  useLimits = {},
+}: SessionOptions): Pick<Grant, "account" | "limits" | "upstreams"> {
   const { models, maxOutputTokens, allow } = anthropic;
   return {
     // a session's sandboxes follow each other, and share its budget
