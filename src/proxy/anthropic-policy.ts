@@ -115,7 +115,7 @@ export class AnthropicPolicy {
   /** Judges the header anthropic-beta: names with dates, separated by commas. */
   ofBetas(header: string): Refuse {
     for (const word of header.split(",")) {
-      const beta = word.trim().toLowerCase();
+      const beta = word.trim();
       const name = beta.replace(/-20\d\d-?\d\d-?\d\d$/, "");
       const feature = betaFeatures.find(([pattern]) => pattern.test(name))?.[1];
       if (beta === "" || plainBetas.has(name) || this.#allows(`beta:${beta}`)) continue;

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { test } from "node:test";
-import { runningProxy, sandboxId, sandboxKey, token } from "./running-proxy.ts";
+import { runningProxy, sandboxId, sandboxKey, smallBody, token } from "./running-proxy.ts";
 
 const basic = (pair: string) => `Basic ${Buffer.from(pair).toString("base64")}`;
 
@@ -66,6 +68,22 @@ test("a grant that has expired or was revoked is refused", async () => {
   await using emptied = await runningProxy();
   await emptied.control({ id: 1, op: "revoke_all" });
   assert.equal((await emptied.send({})).status, 403);
+});
+
+test("a grant that is revoked while a body comes opens nothing more", async () => {
+  await using proxy = await runningProxy({ grant: { limits: { concurrentRequests: 1 } } });
+  const slow = connect(proxy.listenPath);
+  const head = `POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: ${sandboxKey}\r\ncontent-type: application/json\r\n`;
+  slow.write(`${head}content-length: ${smallBody.length}\r\n\r\n${smallBody.slice(0, -1)}`);
+  // another one finds no place as soon as the slow one has been let in
+  while ((await proxy.send({})).status !== 429);
+  const before = proxy.arrived.length;
+  await proxy.control({ id: 1, op: "revoke", sandboxId });
+  const answered = once(slow, "data");
+  slow.write(smallBody.slice(-1));
+  assert.match(String((await answered)[0]), /^HTTP\/1\.1 403 /);
+  slow.destroy();
+  assert.equal(proxy.arrived.length, before);
 });
 
 test("a grant for another upstream does not open this one", async () => {
