@@ -31,5 +31,6 @@ test("a secret is revealed only where it leaves the process or is searched for",
     "session/agent-role.ts",
     "session/preflight.ts",
     "session/proxy-role.ts",
+    "syncer/trackio-server.ts",
   ]);
 });

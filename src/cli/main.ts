@@ -56,6 +56,11 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
     if (request.command === "usage") return await showUsage(request, provider, config, output);
     return await showAudit(request, provider, config, output, stop);
   }
+  if (request.command === "sync") {
+    const { sync } = await import("./sync.ts");
+    const { config, environment } = configOf(request.flags);
+    return await sync(request, config, environment, output, stop);
+  }
   const { doctor } = await import("./doctor.ts");
   const { config, environment } = configOf(request.flags);
   await using provider = await openProvider(config, environment);

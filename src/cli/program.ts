@@ -2,6 +2,7 @@
 import { Command, Option } from "@commander-js/extra-typings";
 import { type SettingName, settings } from "../config/schema.ts";
 import type { ChatOptions } from "./chat.ts";
+import type { SyncRequest } from "./sync.ts";
 
 /** What the user asked for. */
 export type Request =
@@ -9,6 +10,7 @@ export type Request =
   | { command: "doctor"; flags: ChatOptions["flags"] }
   | { command: "usage"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean }
   | { command: "audit"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean; follow: boolean }
+  | ({ command: "sync"; flags: ChatOptions["flags"] } & SyncRequest)
   | { command: "demo" };
 
 export interface Parsed {
@@ -101,11 +103,32 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
     .action((session, { json = false, follow = false }) =>
       onRequest({ command: "audit", flags: flagsOf(program.opts()), session, json, follow }),
     );
+  addSync(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
   program
     .command("demo")
     .description("run the whole system without an account, with a scripted model in place of the API")
     .action(() => onRequest({ command: "demo" }));
   return program;
+}
+
+type SyncAsked = { command: "sync" } & SyncRequest;
+
+function addSync(program: Pick<Command, "command">, onRequest: (asked: SyncAsked) => void): void {
+  program
+    .command("sync <folder>")
+    .description("send a trackio folder's metrics to a Space or to a trackio server, every row once")
+    .option("--space <owner/name>", "a trackio Space of Hugging Face; the token is HF_TOKEN")
+    .option("--server <address>", "a self-hosted trackio server; its token is TRACKIO_WRITE_TOKEN")
+    .option("--once", "one look, then end; without it, until it is interrupted")
+    .option("--media", "also send images, sounds and the like that rows name")
+    .option("--interval <seconds>", "between two looks, 1 to 30", "10")
+    .option("--max-mib-per-hour <n>", "no more than that leaves in an hour", "256")
+    .action((folder, { space, server, once = false, media = false, interval, maxMibPerHour }) =>
+      onRequest({
+        ...{ command: "sync", folder, space, server, once, media, maxMibPerHour },
+        intervalSeconds: interval,
+      }),
+    );
 }
 
 type Options = ReturnType<ReturnType<typeof buildProgramType>["opts"]>;

@@ -1,0 +1,128 @@
+/** `modal-sb sync`: any trackio folder of this machine to a Space or a server, once or for as long as it is let. */
+import { createHash } from "node:crypto";
+import { realpathSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { CredentialSource } from "../config/credential-source.ts";
+import type { Config, Environment } from "../config/load.ts";
+import { exitCodes, UsageError } from "../errors.ts";
+import { Secret } from "../secret.ts";
+import { type DestinationRules, isSpaceId } from "../syncer/destinations.ts";
+import { type ProjectStatus, Syncer, type SyncStatus } from "../syncer/syncer.ts";
+import type { Output } from "./output.ts";
+
+export interface SyncRequest {
+  folder: string;
+  space: string | undefined;
+  server: string | undefined;
+  once: boolean;
+  media: boolean;
+  intervalSeconds: string;
+  maxMibPerHour: string;
+}
+
+/** longest that a last look may take, in milliseconds */
+const drainMs = 30_000;
+const hfTokenPlaces = [{ env: "HF_TOKEN" }, { file: "~/.cache/huggingface/token" }] as const;
+
+/** Exit code 0 when all that was found has been sent, 5 when the destination did not take it. */
+export async function sync(
+  request: SyncRequest,
+  config: Config,
+  environment: Environment,
+  output: Output,
+  stop: AbortSignal,
+): Promise<number> {
+  const folder = resolve(request.folder);
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new UsageError(`There is no folder "${folder}"`, { hint: "trackio's own is ~/.cache/huggingface/trackio" });
+  }
+  const intervalMs = 1000 * numberOf("--interval", request.intervalSeconds, 1, 30);
+  const maxBytesPerHour = 2 ** 20 * numberOf("--max-mib-per-hour", request.maxMibPerHour, 1, 1_000_000);
+  const rules = await rulesOf(request, config, environment);
+  // a folder has one place, whatever leads to it
+  const name = createHash("sha256").update(realpathSync(folder)).digest("hex").slice(0, 16);
+  await using syncer = new Syncer({
+    ...{ folder, access: "live", statePath: join(config.settings.stateFolder, "sync", `${name}.db`) },
+    ...{ ...rules, maxBytesPerHour, withMedia: request.media },
+  });
+  const interrupted = new AbortController();
+  process.once("SIGINT", () => interrupted.abort());
+  const signal = AbortSignal.any([stop, interrupted.signal]);
+  const told = new Map<string, string>();
+  while (!request.once && !signal.aborted) {
+    tell(await syncer.poll(), told, output);
+    await untilNext(intervalMs, signal);
+  }
+  const status = await syncer.drain(request.once ? 0 : Date.now() + drainMs);
+  tell(status, told, output);
+  stop.throwIfAborted();
+  const isDone = status.projects.every(({ waiting, error }) => waiting === 0 && error === null);
+  return isDone && status.problems.length === 0 ? exitCodes.success : exitCodes.upstream;
+}
+
+async function rulesOf(
+  { space, server }: SyncRequest,
+  config: Config,
+  environment: Environment,
+): Promise<DestinationRules> {
+  if ((space === undefined) === (server === undefined)) {
+    throw new UsageError("One destination is needed", { hint: "give --space owner/name, or --server https://…" });
+  }
+  if (server !== undefined) {
+    const url = URL.canParse(server) ? new URL(server) : undefined;
+    if (!url || !["http:", "https:"].includes(url.protocol)) throw new UsageError(`"${server}" is no http(s) address`);
+    // an argument list can be read by every user of the machine
+    if (url.search !== "" || url.username !== "" || url.password !== "") {
+      const hint = "give the write token in the variable TRACKIO_WRITE_TOKEN";
+      throw new UsageError("--server takes an address without a token", { hint });
+    }
+    const token = environment["TRACKIO_WRITE_TOKEN"];
+    return { server, spaces: [], ...(token && { writeToken: new Secret(token) }) };
+  }
+  if (!isSpaceId(space ?? "")) throw new UsageError(`"${space}" is no Space`, { hint: "it is owner/name" });
+  return { spaces: [space ?? ""], hfToken: await hfTokenOf(config, environment) };
+}
+
+async function hfTokenOf({ settings }: Config, environment: Environment): Promise<Secret> {
+  const own = settings.huggingface?.token;
+  for (const place of own ? [own] : hfTokenPlaces) {
+    const found = await new CredentialSource(place, environment, "huggingface").read().catch(() => undefined);
+    if (found) return found;
+  }
+  const hint = 'set HF_TOKEN to a token that may write to the Space, or run "hf auth login"';
+  throw new UsageError("There is no Hugging Face token", { hint });
+}
+
+function numberOf(flag: string, word: string, least: number, most: number): number {
+  const value = Number(word);
+  if (word.trim() !== "" && value >= least && value <= most) return value;
+  throw new UsageError(`${flag} takes a number from ${least} to ${most}, not "${word}"`);
+}
+
+/** Says what has changed since it was told last. */
+function tell(status: SyncStatus, told: Map<string, string>, output: Output): void {
+  const say = (key: string, words: string) => {
+    if (told.get(key) === words) return;
+    told.set(key, words);
+    output.note(words);
+  };
+  for (const project of status.projects) say(project.project, wordsOf(project));
+  for (const words of [...status.problems, ...status.projects.flatMap(({ problems }) => problems)]) say(words, words);
+}
+
+function wordsOf({ project, destination, sent, waiting, error }: ProjectStatus): string {
+  const rows = `${sent} rows sent${waiting > 0 ? `, about ${waiting} waiting` : ""}`;
+  return `${project} → ${destination ?? "nowhere"}: ${rows}${error === null ? "" : `; ${error}`}`;
+}
+
+function untilNext(intervalMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, intervalMs);
+    const end = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    if (signal.aborted) end();
+    else signal.addEventListener("abort", end, { once: true });
+  });
+}

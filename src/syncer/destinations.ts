@@ -1,0 +1,77 @@
+/**
+ * Where metrics may go. The Space's name comes from the sandbox and decides where a token is sent, so only names that
+ * the user allowed become addresses, and a token for Hugging Face leaves for hosts of Hugging Face alone.
+ */
+import type { Secret } from "../secret.ts";
+import { type Proof, TrackioServer } from "./trackio-server.ts";
+
+export interface DestinationRules {
+  /** "owner/name", or "owner/*" for all Spaces of an owner; the first that is no pattern takes what names no Space */
+  spaces: readonly string[];
+  /** a self-hosted trackio server that takes everything, whatever the sandbox names */
+  server?: string | undefined;
+  hfToken?: Secret | undefined;
+  writeToken?: Secret | undefined;
+  /** address of a Space, with `{subdomain}` in it */
+  spaceAddress?: string | undefined;
+}
+
+export interface Destination {
+  /** in the watermarks, and for people */
+  name: string;
+  server: TrackioServer;
+}
+
+const defaultSpaceAddress = "https://{subdomain}.hf.space/";
+
+export class Destinations {
+  readonly #rules: DestinationRules;
+  readonly #made = new Map<string, Destination>();
+
+  constructor(rules: DestinationRules) {
+    this.#rules = rules;
+  }
+
+  /** For a project whose Space the sandbox named, or not. A string says why there is none. */
+  for(spaceId: string | undefined): Destination | string {
+    const { server, spaces } = this.#rules;
+    if (server !== undefined) return this.#make(server, () => this.#selfHosted(server));
+    const wanted = spaceId ?? spaces.find((space) => !space.endsWith("/*"));
+    if (wanted === undefined) return "no Space is named for it";
+    // the name goes into messages: only a plain one does
+    if (!isSpaceId(wanted)) return "the name of its Space is not of the form owner/name";
+    const [owner] = wanted.split("/");
+    const isAllowed = spaces.some((space) => space.toLowerCase() === wanted.toLowerCase() || space === `${owner}/*`);
+    if (!isAllowed) return `the Space ${wanted} is not allowed`;
+    return this.#make(wanted.toLowerCase(), () => this.#space(wanted));
+  }
+
+  #make(name: string, server: () => TrackioServer): Destination {
+    const made = this.#made.get(name) ?? { name, server: server() };
+    this.#made.set(name, made);
+    return made;
+  }
+
+  #space(spaceId: string): TrackioServer {
+    const { spaceAddress = defaultSpaceAddress, hfToken } = this.#rules;
+    const base = new URL(spaceAddress.replace("{subdomain}", subdomainOf(spaceId)));
+    return new TrackioServer(base, hfToken ? { kind: "bearer", token: hfToken } : { kind: "none" });
+  }
+
+  #selfHosted(address: string): TrackioServer {
+    const { writeToken } = this.#rules;
+    const proof: Proof = writeToken ? { kind: "write-token", token: writeToken } : { kind: "none" };
+    const base = new URL(address);
+    if (!base.pathname.endsWith("/")) base.pathname += "/";
+    return new TrackioServer(base, proof);
+  }
+}
+
+export function isSpaceId(text: string): boolean {
+  return /^[A-Za-z0-9][\w-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/.test(text);
+}
+
+/** The host name that Hugging Face gives a Space (huggingface_hub and trackio form it the same way). */
+function subdomainOf(spaceId: string): string {
+  return spaceId.toLowerCase().replace(/[/_.]/g, "-");
+}

@@ -1,0 +1,98 @@
+/** Rows that trackio wrote as JSON lines: each says to which project it belongs. */
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import type { AlertRow, MetricsRow, SystemRow } from "./rows.ts";
+
+/** of a fragment, in bytes: trackio writes one every half second */
+const maxBytes = 16 * 1024 * 1024;
+
+interface Fragment<Row> {
+  /** in trackio's form */
+  project: string;
+  row: Row;
+  /** JSON of an object; the first row of a run brings it */
+  config: string | undefined;
+}
+
+export interface FragmentRows {
+  metrics: Fragment<MetricsRow>[];
+  system_metrics: Fragment<SystemRow>[];
+  alerts: Fragment<AlertRow>[];
+  /** lines that hold nothing of trackio's */
+  unusable: number;
+}
+
+type Fields = Record<string, unknown>;
+
+/** Throws an Error that says what is wrong with the file. */
+export function readFragment(path: string): FragmentRows {
+  const rows: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
+  for (const [index, line] of textOf(path).split("\n").entries()) {
+    if (line.trim() === "") continue;
+    if (!take(line, index, rows)) rows.unusable += 1;
+  }
+  return rows;
+}
+
+function textOf(path: string): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw new Error("it is not a regular file");
+    if (stat.size > maxBytes) throw new Error(`it has ${stat.size} bytes, more than ${maxBytes}`);
+    return readFileSync(fd, "utf8");
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function take(line: string, id: number, rows: FragmentRows): boolean {
+  const fields = parsed(line);
+  const { project, run, run_id: runId, timestamp, step, log_id: logId, alert_id: alertId } = fields ?? {};
+  if (!fields || !isWord(project) || !isWord(run) || !isWord(timestamp)) return false;
+  if (step !== undefined && step !== null && !Number.isSafeInteger(step)) return false;
+  const key = fields["kind"] === "alert" ? alertId : logId;
+  // without its name a row could come twice
+  if (!isWord(key)) return false;
+  const common = { id, key, isUnnamed: false, run, runId: isWord(runId) ? runId : run, timestamp };
+  const named = canonicalProject(project);
+  if (fields["kind"] === "alert") {
+    const { title, text = null, level } = fields;
+    if (!isWord(title) || !isWord(level) || !(text === null || typeof text === "string")) return false;
+    const row: AlertRow = { ...common, title, text, level, step: step == null ? null : String(step) };
+    rows.alerts.push({ project: named, row, config: undefined });
+    return true;
+  }
+  const { metrics, config } = fields;
+  if (!isObject(metrics)) return false;
+  const measured: SystemRow = { ...common, metrics: JSON.stringify(metrics) };
+  if (fields["kind"] === "system_metric") {
+    rows.system_metrics.push({ project: named, row: measured, config: undefined });
+    return true;
+  }
+  if (fields["kind"] !== "metric") return false;
+  const row: MetricsRow = { ...measured, step: String(step ?? 0), traces: [] };
+  rows.metrics.push({ project: named, row, config: isObject(config) ? JSON.stringify(config) : undefined });
+  return true;
+}
+
+/** trackio's `canonical_project_name`: letters, digits, `-` and `_` stay. */
+function canonicalProject(name: string): string {
+  return name.replace(/[^\p{L}\p{N}_-]/gu, "") || "default";
+}
+
+function parsed(line: string): Fields | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isWord(value: unknown): value is string {
+  return typeof value === "string" && value !== "" && value.length <= 1024;
+}
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,51 @@
+/** Files that rows name: images, sounds and the like. They lie below `media/` of the trackio folder. */
+import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync, realpathSync } from "node:fs";
+import { basename, join, normalize } from "node:path";
+import { messageOf } from "../errors.ts";
+import type { TrackioServer } from "./trackio-server.ts";
+import type { MediaFile } from "./watermarks.ts";
+
+/** larger ones are not sent, in bytes */
+const maxFileBytes = 32 * 1024 * 1024;
+
+/** Sends a file to where its row looks for it. A string says why it cannot be sent; a ServerFailure is thrown. */
+export async function sendMedia(
+  folder: string,
+  project: string,
+  file: MediaFile,
+  server: TrackioServer,
+  spend: (bytes: number) => void,
+): Promise<string | undefined> {
+  const content = readFileBelow(join(folder, "media"), file.path);
+  if (typeof content === "string") return content;
+  spend(content.length);
+  const name = basename(file.path);
+  const [path] = await server.upload([{ name, content: new Blob([new Uint8Array(content)]) }]);
+  const { run, runId, step } = file;
+  const uploaded = { path, orig_name: name, meta: { _type: "gradio.FileData" } };
+  const upload = `{"project":${JSON.stringify(project)},"run":${JSON.stringify(run)},"run_id":${JSON.stringify(runId)},"step":${step},"relative_path":null,"uploaded_file":${JSON.stringify(uploaded)}}`;
+  await server.call("bulk_upload_media", `{"uploads":[${upload}],"hf_token":null}`);
+  return undefined;
+}
+
+/** The path comes from a row, and so from the sandbox; what was opened is asked where it lies. */
+function readFileBelow(folder: string, path: string): Buffer | string {
+  if (path.startsWith("/") || normalize(path) !== path || path.startsWith("..") || path.includes("\0")) {
+    return "its path leads elsewhere";
+  }
+  let fd: number | undefined;
+  try {
+    fd = openSync(join(folder, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = fstatSync(fd);
+    const { size } = stat;
+    if (!stat.isFile()) return "it is not a regular file";
+    if (size > maxFileBytes) return `it has ${size} bytes, more than ${maxFileBytes}`;
+    if (readlinkSync(`/proc/self/fd/${fd}`) !== join(realpathSync(folder), path)) return "its path leads elsewhere";
+    const buffer = Buffer.alloc(size);
+    return buffer.subarray(0, readSync(fd, buffer, 0, size, 0));
+  } catch (error) {
+    return messageOf(error);
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}

@@ -1,0 +1,319 @@
+/** One trackio database on its way to one destination: what is new is sent, what was taken is remembered. */
+import type { Access } from "./database.ts";
+import { alertEntry, mediaIn, metricsEntry, systemEntry } from "./payload.ts";
+import type { Reader } from "./reader.ts";
+import { type RemoteRuns, remoteRuns } from "./remote-runs.ts";
+import type { ConfigRow, CountedTable, Delta, MetricsRow, Position, Table } from "./rows.ts";
+import { type Entry, type Refused, sendEntries } from "./send-entries.ts";
+import type { TrackioServer } from "./trackio-server.ts";
+import type { MediaFile, Progress, RefusedRow, RunState, Watermarks } from "./watermarks.ts";
+
+/** trackio's own client sends as many */
+const maxRows = 500;
+const maxBytes = 1024 * 1024;
+
+const apis = { metrics: "bulk_log", system_metrics: "bulk_log_system", alerts: "bulk_alert" } as const;
+const countedTables = ["metrics", "system_metrics", "alerts"] as const;
+
+export interface ProjectParts {
+  /** names the destination in the watermarks */
+  destination: string;
+  /** the database's name without its ending: trackio's own form of the project's name */
+  project: string;
+  path: string;
+  access: Access;
+  server: TrackioServer;
+  reader: Reader;
+  watermarks: Watermarks;
+  /** called with the bytes of each request before it is sent; throws when they may not leave now */
+  spend: (bytes: number) => void;
+  /** whether files that rows name are to be sent, too */
+  withMedia: boolean;
+}
+
+type RowOf<Name extends CountedTable> = Delta[Name][number];
+
+/** What one step did. */
+export interface Step {
+  /** rows that the server took, without those that were sent again */
+  sent: number;
+  /** about how many rows are yet to be sent */
+  waiting: number;
+  /** another step would get further */
+  hasMore: boolean;
+  /** rows that cannot be used or were refused, in words */
+  problems: string[];
+}
+
+export class ProjectSync {
+  readonly #parts: ProjectParts;
+  readonly #progress: Progress;
+  /** configs that were sent ahead of the position, by run */
+  readonly #configs = new Map<string, number>();
+  /** what was found missing and sent again, so that the same loss is not repaired for ever */
+  readonly #repaired = new Map<string, number>();
+
+  constructor(parts: ProjectParts) {
+    this.#parts = parts;
+    this.#progress = parts.watermarks.progressOf(parts.destination, parts.project);
+  }
+
+  /** Sends one batch of each table. Throws a ServerFailure, or an Error that says what is wrong with the database. */
+  async step(): Promise<Step> {
+    const { reader, path, access } = this.#parts;
+    const isFirst = this.#progress.positions.metrics.id === 0 && this.#progress.runs.size === 0;
+    if (isFirst) await this.#learnWhatIsThere();
+    let delta = await reader.delta({ path, access, after: this.#progress.positions, maxRows, maxBytes });
+    if (!delta.isSame) {
+      this.#parts.watermarks.rewind(this.#parts.destination, this.#parts.project);
+      this.#reload();
+      await this.#learnWhatIsThere();
+      delta = await reader.delta({ path, access, after: this.#progress.positions, maxRows, maxBytes });
+    }
+    await this.#learnOfRewritten(delta.metrics);
+    const before = JSON.stringify(this.#progress.positions);
+    const step: Step = { sent: 0, waiting: 0, hasMore: false, problems: [] };
+    await this.#sendMetrics(delta, step);
+    await this.#sendRows("system_metrics", delta, step);
+    await this.#sendRows("alerts", delta, step);
+    step.waiting = countedTables.reduce(
+      (sum, table) => sum + Math.max(0, delta.last[table] - this.#progress.positions[table].id),
+      0,
+    );
+    step.hasMore = step.waiting > 0 && JSON.stringify(this.#progress.positions) !== before;
+    return step;
+  }
+
+  /** Compares both sides; sends again what the server lost, and respects what somebody renamed or deleted there. */
+  async verify(): Promise<Step> {
+    const step: Step = { sent: 0, waiting: 0, hasMore: false, problems: [] };
+    const { reader, path, access, project, server } = this.#parts;
+    for (const table of countedTables) {
+      const { id: upTo } = this.#progress.positions[table];
+      if (upTo === 0) continue;
+      const remote = await remoteRuns(server, project, table);
+      if (remote === "unsupported") continue;
+      if (remote === "no project") {
+        // the server has lost all: what people deleted stays deleted
+        this.#parts.watermarks.rewind(this.#parts.destination, project);
+        this.#reload();
+        step.hasMore = true;
+        return step;
+      }
+      for (const { runId, rows } of await reader.countRuns(path, access, table, upTo)) {
+        if (this.#compare(table, runId, rows, remote)) await this.#repair(table, runId, upTo);
+      }
+    }
+    return step;
+  }
+
+  /** Tries rows again that were refused. */
+  async retryRefused(): Promise<Step> {
+    const step: Step = { sent: 0, waiting: 0, hasMore: false, problems: [] };
+    const { watermarks, destination, project, reader, path, access } = this.#parts;
+    for (const refused of watermarks.refusedRows(destination, project)) {
+      const table = refused.table as CountedTable;
+      const after = { ...this.#progress.positions, [table]: { id: refused.id - 1, key: "" } };
+      const delta = await reader.delta({ path, access, after, maxRows: 1, maxBytes });
+      const row = delta[table]?.find(({ id }) => id === refused.id);
+      const refusedAgain = row ? await this.#send(table, [this.#entry(table, row)]) : [];
+      if (refusedAgain.length === 0) watermarks.dropRefused(destination, project, refused);
+      else step.problems.push(...this.#words(refusedAgain, table));
+    }
+    return step;
+  }
+
+  async #sendMetrics(delta: Delta, step: Step): Promise<void> {
+    const last = Math.max(delta.metrics.at(-1)?.id ?? 0, this.#progress.positions.metrics.id);
+    const configs = delta.configs.filter(({ id, key, carrier }) => {
+      return carrier !== null && carrier.id <= last && this.#configs.get(key) !== id;
+    });
+    const carriers = configs.filter(({ key, run: name }) => {
+      const run = this.#progress.runs.get(key);
+      // a run that was renamed has rows under other names there: its carrier would be a row twice
+      return !run || (!run.isDeleted && run.skip === 0 && run.name === name && run.localName === name);
+    });
+    await this.#sendRows("metrics", delta, step, carriers);
+    for (const { id, key } of configs) this.#configs.set(key, id);
+    this.#passConfigs(delta.configs);
+  }
+
+  /** The position goes up to the first config that could not travel yet. */
+  #passConfigs(configs: readonly ConfigRow[]): void {
+    let position: Position | undefined;
+    for (const { id, key } of configs) {
+      if (this.#configs.get(key) !== id) break;
+      position = { id, key };
+    }
+    if (position) this.#advance("configs", position, [], []);
+  }
+
+  async #sendRows(table: CountedTable, delta: Delta, step: Step, configs: readonly ConfigRow[] = []): Promise<void> {
+    const rows = delta[table] as RowOf<typeof table>[];
+    const unusable = delta.unusable.filter((row) => row.table === table);
+    const touched = new Map<string, RunState>();
+    const toSend = rows.filter((row) => this.#isToSend(table, row, touched));
+    const entries = toSend.map((row) => this.#entry(table, row));
+    const carried = configs.flatMap(({ carrier, config }) => (carrier ? [this.#configEntry(carrier, config)] : []));
+    const refused = await this.#send(table, [...entries, ...carried]);
+    const lost: RefusedRow[] = refused.flatMap(({ id, reason }) =>
+      toSend.some((row) => row.id === id) ? [{ table, id, reason, at: Date.now() }] : [],
+    );
+    for (const { id, reason } of unusable) step.problems.push(`row ${id} of ${table} cannot be used: ${reason}`);
+    step.problems.push(...this.#words(refused, table));
+    step.sent += toSend.length - lost.length;
+    const ids = [...rows.map(({ id }) => id), ...unusable.map(({ id }) => id)];
+    const id = Math.max(0, ...ids);
+    if (id === 0) return;
+    const key = rows.find((row) => row.id === id)?.key ?? "";
+    const files = this.#parts.withMedia && table === "metrics" ? this.#filesOf(toSend as MetricsRow[]) : [];
+    this.#advance(table, { id, key }, lost, files, touched);
+  }
+
+  /** False for rows of runs that were deleted there, and for those that are there under other names. */
+  #isToSend(table: CountedTable, row: RowOf<CountedTable>, touched: Map<string, RunState>): boolean {
+    const run = this.#runOf(row.runId, row.run);
+    touched.set(row.runId, run);
+    if (!row.isUnnamed) run.localName = row.run;
+    if (table === "metrics" && run.skip > 0) {
+      run.skip -= 1;
+      return false;
+    }
+    return !run.isDeleted;
+  }
+
+  #runOf(runId: string, name: string): RunState {
+    const known = this.#progress.runs.get(runId);
+    if (known) return known;
+    const run: RunState = { name, localName: name, skip: 0, isConfirmed: false, isDeleted: false };
+    this.#progress.runs.set(runId, run);
+    return run;
+  }
+
+  #entry(table: CountedTable, row: RowOf<CountedTable>): Entry {
+    const { project } = this.#parts;
+    const name = this.#runOf(row.runId, row.run).name;
+    const { id } = row;
+    if (table === "metrics") return { id, json: metricsEntry(project, name, row as RowOf<"metrics">) };
+    if (table === "alerts") return { id, json: alertEntry(project, name, row as RowOf<"alerts">) };
+    return { id, json: systemEntry(project, name, row as RowOf<"system_metrics">) };
+  }
+
+  #configEntry(carrier: MetricsRow, config: string): Entry {
+    const name = this.#runOf(carrier.runId, carrier.run).name;
+    return { id: -carrier.id, json: metricsEntry(this.#parts.project, name, carrier, config) };
+  }
+
+  async #send(table: CountedTable, entries: readonly Entry[]): Promise<Refused[]> {
+    if (entries.length === 0) return [];
+    const { server, spend } = this.#parts;
+    const list = table === "alerts" ? "alerts" : "logs";
+    return await sendEntries(entries, async (part) => {
+      const kwargs = `{"${list}":[${part.map(({ json }) => json).join(",")}],"hf_token":null}`;
+      spend(Buffer.byteLength(kwargs));
+      await server.call(apis[table], kwargs);
+    });
+  }
+
+  #filesOf(rows: readonly MetricsRow[]): MediaFile[] {
+    return rows.flatMap(({ metrics, runId, run, step }) =>
+      mediaIn(metrics).map((path) => ({ path, runId, run, step })),
+    );
+  }
+
+  #advance(
+    table: Table,
+    position: Position,
+    refused: readonly RefusedRow[],
+    files: readonly MediaFile[],
+    runs: ReadonlyMap<string, RunState> = new Map(),
+  ): void {
+    const { watermarks, destination, project } = this.#parts;
+    watermarks.save({ destination, project, position: [table, position], runs, refused, files });
+    this.#progress.positions[table] = position;
+  }
+
+  /** Before anything is sent: rows may be there from before, and a rename there has taken their names. */
+  async #learnWhatIsThere(): Promise<void> {
+    const { server, project, destination, watermarks } = this.#parts;
+    const remote = await remoteRuns(server, project, "metrics");
+    if (typeof remote === "string") return;
+    for (const [runId, { name, rows, named }] of remote) {
+      const { isDeleted = false } = this.#progress.runs.get(runId) ?? {};
+      const skip = named < rows ? rows : 0;
+      this.#progress.runs.set(runId, { name, localName: "", skip, isConfirmed: true, isDeleted });
+    }
+    watermarks.save({ destination, project, runs: this.#progress.runs });
+  }
+
+  /** A rename here writes a run's rows anew, without their names: as many as the server has were sent before. */
+  async #learnOfRewritten(rows: readonly MetricsRow[]): Promise<void> {
+    const isNew = ({ isUnnamed, runId, run }: MetricsRow) =>
+      isUnnamed && this.#progress.runs.get(runId)?.localName !== run;
+    if (!rows.some(isNew)) return;
+    const { server, project, destination, watermarks } = this.#parts;
+    const remote = await remoteRuns(server, project, "metrics");
+    for (const row of rows.filter(isNew)) {
+      const found = typeof remote === "string" ? undefined : remote.get(row.runId);
+      const run = this.#runOf(row.runId, row.run);
+      Object.assign(run, { localName: row.run, skip: found?.rows ?? 0, name: found?.name ?? run.name });
+    }
+    watermarks.save({ destination, project, runs: this.#progress.runs });
+  }
+
+  /** Takes in how a run looks there. True when rows of it are missing. */
+  #compare(table: CountedTable, runId: string, rows: number, remote: RemoteRuns): boolean {
+    const run = this.#progress.runs.get(runId);
+    if (!run || run.isDeleted) return false;
+    const found = remote.get(runId);
+    const { watermarks, destination, project } = this.#parts;
+    if (table === "metrics") {
+      if (!found && run.isConfirmed) run.isDeleted = true;
+      if (found) Object.assign(run, { name: found.name, isConfirmed: true });
+      watermarks.save({ destination, project, runs: [[runId, run]] });
+      if (run.isDeleted) return false;
+    }
+    // rows without names are there since a rename: they cannot be told apart, so none is sent again
+    if (found && found.named < found.rows) return false;
+    const refused = watermarks.refusedRows(destination, project).filter((row) => row.table === table).length;
+    const missing = rows - (found?.rows ?? 0) - refused;
+    const key = `${table}:${runId}`;
+    if (missing <= 0) {
+      this.#repaired.delete(key);
+      return false;
+    }
+    if (this.#repaired.get(key) === missing) return false;
+    this.#repaired.set(key, missing);
+    return true;
+  }
+
+  async #repair(table: CountedTable, runId: string, upTo: number): Promise<void> {
+    const { reader, path, access } = this.#parts;
+    let id = 0;
+    while (id < upTo) {
+      const after = { ...this.#progress.positions, [table]: { id, key: "" } };
+      const delta = await reader.delta({ path, access, after, maxRows, maxBytes, only: { table, runId, upTo } });
+      const rows = delta[table] as RowOf<typeof table>[];
+      const ids = [...rows, ...delta.unusable].map((row) => row.id);
+      if (ids.length === 0) return;
+      await this.#send(
+        table,
+        rows.map((row) => this.#entry(table, row)),
+      );
+      id = Math.max(...ids);
+    }
+  }
+
+  #reload(): void {
+    const { positions, runs } = this.#parts.watermarks.progressOf(this.#parts.destination, this.#parts.project);
+    this.#progress.positions = positions;
+    this.#progress.runs = runs;
+    this.#configs.clear();
+  }
+
+  #words(refused: readonly Refused[], table: Table): string[] {
+    return refused.map(
+      ({ id, reason }) => `row ${Math.abs(id)} of ${table} was refused, and is kept to be tried again: ${reason}`,
+    );
+  }
+}

@@ -1,0 +1,91 @@
+/** The syncer's end of the reader: a process of its own, ended and made anew when a file keeps it too long. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import type { Access, DeltaRequest } from "./database.ts";
+import type { CountedTable, Delta, RunCount } from "./rows.ts";
+
+export type ReaderRequest =
+  | ({ op: "delta" } & DeltaRequest)
+  | { op: "count"; path: string; access: Access; table: CountedTable; upTo: number };
+
+/** a file that takes longer is hostile or too big, in milliseconds */
+const timeoutMs = 30_000;
+/** of JavaScript's own values, in MiB; SQLite has a limit of its own */
+const heapMiB = 192;
+
+const program = fileURLToPath(new URL(`./reader-main${import.meta.url.slice(-3)}`, import.meta.url));
+
+interface Waiter {
+  resolve: (answer: { value: unknown } | { error: string }) => void;
+}
+
+export class Reader implements Disposable {
+  #process: ChildProcess | undefined;
+  #waiter: Waiter | undefined;
+  /** requests follow each other */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Reads what is new; rejects with an Error that says what is wrong with the file. */
+  delta(request: DeltaRequest): Promise<Delta> {
+    return this.#ask({ op: "delta", ...request }) as Promise<Delta>;
+  }
+
+  /** Counts the rows of each run in a table, up to an id. */
+  countRuns(path: string, access: Access, table: CountedTable, upTo: number): Promise<RunCount[]> {
+    return this.#ask({ op: "count", path, access, table, upTo }) as Promise<RunCount[]>;
+  }
+
+  [Symbol.dispose](): void {
+    this.#end("the reader was closed");
+  }
+
+  #ask(request: ReaderRequest): Promise<unknown> {
+    const asked = this.#last.then(() => this.#exchange(request));
+    this.#last = asked.catch(() => {});
+    return asked;
+  }
+
+  async #exchange(request: ReaderRequest): Promise<unknown> {
+    const child = this.#process ?? this.#start();
+    const { promise, resolve } = Promise.withResolvers<{ value: unknown } | { error: string }>();
+    this.#waiter = { resolve };
+    const timer = setTimeout(() => this.#end(`it takes longer than ${timeoutMs / 1000} s to read`), timeoutMs);
+    child.stdin?.write(`${JSON.stringify(request)}\n`);
+    const answer = await promise;
+    clearTimeout(timer);
+    if ("error" in answer) throw new Error(answer.error);
+    return answer.value;
+  }
+
+  #start(): ChildProcess {
+    const options = ["--disable-warning=ExperimentalWarning", `--max-old-space-size=${heapMiB}`];
+    // nothing of our environment, for a token may be in it
+    const child = spawn(process.execPath, [...options, program], { env: {}, stdio: ["pipe", "pipe", "ignore"] });
+    child.stdin?.on("error", () => {});
+    if (child.stdout) {
+      createInterface({ input: child.stdout }).on("line", (line) => this.#settle(JSON.parse(line)));
+    }
+    child.once("exit", () => {
+      if (this.#process === child) this.#end("reading it ended the reader");
+    });
+    child.once("error", () => this.#end("the reader cannot be started"));
+    // it never keeps the syncer alive
+    child.unref();
+    this.#process = child;
+    return child;
+  }
+
+  #settle(answer: { value: unknown } | { error: string }): void {
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    waiter?.resolve(answer);
+  }
+
+  #end(reason: string): void {
+    const child = this.#process;
+    this.#process = undefined;
+    child?.kill("SIGKILL");
+    this.#settle({ error: reason });
+  }
+}

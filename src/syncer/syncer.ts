@@ -1,0 +1,343 @@
+/**
+ * The syncer: looks at a trackio folder again and again, and sends what is new to where it belongs. Each project fails
+ * for itself; each destination gets one request at a time, and is left alone for a while after a failure.
+ */
+import { messageOf } from "../errors.ts";
+import { sanitizeText } from "../sanitize.ts";
+import { Backoff } from "./backoff.ts";
+import type { Access } from "./database.ts";
+import { type Destination, type DestinationRules, Destinations } from "./destinations.ts";
+import { FragmentSync } from "./fragment-sync.ts";
+import { sendMedia } from "./media.ts";
+import { ProjectSync } from "./project-sync.ts";
+import { Reader } from "./reader.ts";
+import { type DatabaseFile, type FolderListing, listFolder } from "./trackio-folder.ts";
+import { ServerFailure } from "./trackio-server.ts";
+import { Watermarks } from "./watermarks.ts";
+
+export interface SyncerOptions extends DestinationRules {
+  /** what is watched; nothing is ever written there, unless `access` is `live` */
+  folder: string;
+  access: Access;
+  /** file of the watermarks, out of reach of whoever writes to the folder */
+  statePath: string;
+  /** most bytes that leave in an hour */
+  maxBytesPerHour: number;
+  withMedia: boolean;
+}
+
+export interface ProjectStatus {
+  project: string;
+  /** null: none is named, or none is allowed */
+  destination: string | null;
+  /** rows that this syncer has sent */
+  sent: number;
+  /** about how many rows are yet to be sent */
+  waiting: number;
+  /** milliseconds since 1970; when nothing was waiting any more. null: not yet */
+  syncedAt: number | null;
+  /** why it does not go on */
+  error: string | null;
+  /** rows and files that are left out, in words; the last ones */
+  problems: string[];
+}
+
+export interface SyncStatus {
+  projects: ProjectStatus[];
+  /** of the folder and of single files, in words */
+  problems: string[];
+  bytesThisHour: number;
+}
+
+/** counts are compared so often, in milliseconds */
+const verifyMs = 300_000;
+/** refused rows are tried again so often, in milliseconds */
+const retryMs = 3_600_000;
+/** every so many polls even a file that looks the same is read */
+const pollsPerFullLook = 10;
+const maxProblems = 20;
+
+interface Project {
+  sync: ProjectSync;
+  destination: Destination;
+  status: ProjectStatus;
+  /** of the file when all of it had been sent */
+  fingerprint: string;
+  verifiedAt: number;
+  retriedAt: number;
+  /** a Space named for it that has been seen once; it counts when it is seen twice */
+  wanted: string | undefined;
+}
+
+export class Syncer implements AsyncDisposable {
+  readonly #options: SyncerOptions;
+  readonly #watermarks: Watermarks;
+  readonly #reader = new Reader();
+  readonly #destinations: Destinations;
+  readonly #projects = new Map<string, Project>();
+  readonly #statuses = new Map<string, ProjectStatus>();
+  readonly #backoffs = new Map<string, Backoff>();
+  readonly #fragments: FragmentSync;
+  #problems: string[] = [];
+  #polls = 0;
+  #isForced = false;
+  #running: Promise<SyncStatus> | undefined;
+
+  /** Throws when the watermarks cannot be written. */
+  constructor(options: SyncerOptions) {
+    this.#options = options;
+    this.#watermarks = new Watermarks(options.statePath);
+    this.#destinations = new Destinations(options);
+    this.#fragments = new FragmentSync(this.#watermarks, this.#spend);
+    if (this.#watermarks.damagedPath !== undefined) {
+      this.#problems.push(`the watermarks could not be read and were set aside as ${this.#watermarks.damagedPath}`);
+    }
+  }
+
+  /**
+   * One look at everything, until nothing new is left that can be sent now. `isForced`: at once, also where a failure
+   * would be waited out, and with a comparison of both sides.
+   */
+  poll(isForced = false): Promise<SyncStatus> {
+    this.#isForced ||= isForced;
+    this.#running ??= this.#poll().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  /** Polls until nothing is waiting or `deadline`, in milliseconds since 1970, has come. */
+  async drain(deadline: number): Promise<SyncStatus> {
+    await this.#running?.catch(() => {});
+    for (;;) {
+      const status = await this.poll(true);
+      const isDone = status.projects.every(({ waiting, error }) => waiting === 0 && error === null);
+      if (isDone || Date.now() >= deadline) return status;
+      await new Promise((resolve) => setTimeout(resolve, Math.min(500, Math.max(0, deadline - Date.now()))));
+    }
+  }
+
+  status(): SyncStatus {
+    return {
+      projects: [...this.#statuses.values()],
+      problems: this.#problems,
+      bytesThisHour: this.#watermarks.sentInHour(Date.now()),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#running?.catch(() => {});
+    this.#reader[Symbol.dispose]();
+    this.#watermarks[Symbol.dispose]();
+  }
+
+  async #poll(): Promise<SyncStatus> {
+    const isForced = this.#isForced;
+    this.#isForced = false;
+    this.#polls += 1;
+    const listing = this.#list();
+    if (!listing) return this.status();
+    const byDestination = new Map<string, Project[]>();
+    for (const file of listing.databases) {
+      const project = this.#projectOf(file, listing);
+      if (!project) continue;
+      const isUnchanged = project.fingerprint === file.fingerprint && this.#polls % pollsPerFullLook !== 0;
+      const isDue = Date.now() - project.verifiedAt >= verifyMs;
+      if (isUnchanged && !isForced && !isDue) continue;
+      const { name } = project.destination;
+      byDestination.set(name, [...(byDestination.get(name) ?? []), project]);
+    }
+    const fingerprints = new Map(listing.databases.map(({ project, fingerprint }) => [project, fingerprint]));
+    await Promise.all(
+      [...byDestination].map(([name, projects]) => this.#serve(name, projects, fingerprints, isForced)),
+    );
+    if (listing.fragments.length > 0) await this.#sendFragments(listing, isForced);
+    return this.status();
+  }
+
+  #list(): FolderListing | undefined {
+    try {
+      const listing = listFolder(this.#options.folder);
+      const words = [...listing.problems].map(([name, reason]) => `${sanitizeText(name).slice(0, 100)}: ${reason}`);
+      this.#problems = words.slice(0, maxProblems);
+      return listing;
+    } catch (error) {
+      this.#problems = [`the folder cannot be read: ${messageOf(error)}`];
+      return undefined;
+    }
+  }
+
+  /** Where the project goes; undefined when nowhere, which its status says. */
+  #projectOf(file: DatabaseFile, listing: FolderListing): Project | undefined {
+    const known = this.#projects.get(file.project);
+    const destination = this.#settledDestination(file.project, listing, known);
+    const status = this.#statusOf(file.project);
+    if (typeof destination === "string") {
+      Object.assign(status, { destination: null, error: destination });
+      this.#projects.delete(file.project);
+      return undefined;
+    }
+    if (known?.destination === destination) return known;
+    if (status.destination === null) status.error = null;
+    status.destination = destination.name;
+    const { access, withMedia } = this.#options;
+    const sync = new ProjectSync({
+      destination: destination.name,
+      project: file.project,
+      path: file.path,
+      access,
+      server: destination.server,
+      reader: this.#reader,
+      watermarks: this.#watermarks,
+      spend: this.#spend,
+      withMedia,
+    });
+    const times = { verifiedAt: 0, retriedAt: Date.now() };
+    const project: Project = { sync, destination, status, fingerprint: "", wanted: undefined, ...times };
+    this.#projects.set(file.project, project);
+    return project;
+  }
+
+  /** Another Space than before counts only when it is named twice in a row: a file may be seen half-way. */
+  #settledDestination(name: string, listing: FolderListing, known: Project | undefined): Destination | string {
+    const wanted = listing.spaceIds.get(name) ?? listing.spaceId;
+    const destination = this.#destinations.for(wanted);
+    if (!known || destination === known.destination) {
+      if (known) known.wanted = undefined;
+      return destination;
+    }
+    const key = wanted ?? "";
+    if (known.wanted === key) return destination;
+    known.wanted = key;
+    return known.destination;
+  }
+
+  #statusOf(project: string): ProjectStatus {
+    const made: ProjectStatus = {
+      project,
+      destination: null,
+      sent: 0,
+      waiting: 0,
+      syncedAt: null,
+      error: null,
+      problems: [],
+    };
+    const status = this.#statuses.get(project) ?? made;
+    this.#statuses.set(project, status);
+    return status;
+  }
+
+  /** Batches of the destination's projects in turn, until all are done or the destination fails. */
+  async #serve(
+    name: string,
+    projects: readonly Project[],
+    fingerprints: ReadonlyMap<string, string>,
+    isForced: boolean,
+  ): Promise<void> {
+    const backoff = this.#backoffs.get(name) ?? new Backoff();
+    this.#backoffs.set(name, backoff);
+    if (Date.now() < backoff.until && !isForced) return;
+    let open = [...projects];
+    try {
+      const server = open[0]?.destination.server;
+      if (server?.version === undefined) await server?.probe();
+      while (open.length > 0) {
+        const unfinished: Project[] = [];
+        for (const project of open) {
+          const hasMore = await this.#step(project, fingerprints.get(project.status.project) ?? "", isForced);
+          if (hasMore) unfinished.push(project);
+        }
+        backoff.succeed();
+        open = unfinished;
+      }
+    } catch (error) {
+      if (!(error instanceof ServerFailure)) throw error;
+      backoff.fail(Date.now(), error.retryAfterMs);
+      for (const { status } of open) status.error = error.message;
+    }
+  }
+
+  /** True when there is more to send. Only failures of the server are thrown. */
+  async #step(project: Project, fingerprint: string, isForced: boolean): Promise<boolean> {
+    const { sync, status } = project;
+    try {
+      const step = await sync.step();
+      this.#note(status, step);
+      status.waiting = step.waiting;
+      status.error = null;
+      if (step.hasMore) return true;
+      const now = Date.now();
+      if (isForced || now - project.verifiedAt >= verifyMs) {
+        const verified = await sync.verify();
+        this.#note(status, verified);
+        project.verifiedAt = now;
+        if (verified.hasMore) return true;
+      }
+      if (isForced || now - project.retriedAt >= retryMs) {
+        this.#note(status, await sync.retryRefused());
+        project.retriedAt = now;
+      }
+      await this.#sendMedia(project);
+      project.fingerprint = fingerprint;
+      status.syncedAt = now;
+      return false;
+    } catch (error) {
+      if (error instanceof ServerFailure) throw error;
+      status.error = `${project.status.project}.db cannot be read: ${sanitizeText(messageOf(error))}`;
+      return false;
+    }
+  }
+
+  #note(status: ProjectStatus, { sent, problems }: { sent: number; problems: string[] }): void {
+    status.sent += sent;
+    status.problems = [...status.problems, ...problems].slice(-maxProblems);
+  }
+
+  async #sendMedia({ destination, status }: Project): Promise<void> {
+    const { folder, withMedia } = this.#options;
+    if (!withMedia) return;
+    const { name, server } = destination;
+    for (;;) {
+      const files = this.#watermarks.waitingFiles(name, status.project);
+      if (files.length === 0) return;
+      for (const file of files) {
+        const reason = await sendMedia(folder, status.project, file, server, this.#spend);
+        this.#watermarks.settleFile(name, file.path);
+        if (reason !== undefined) {
+          const problems = [`${sanitizeText(file.path).slice(0, 200)} was not sent: ${reason}`];
+          this.#note(status, { sent: 0, problems });
+        }
+      }
+    }
+  }
+
+  async #sendFragments(listing: FolderListing, isForced: boolean): Promise<void> {
+    await this.#fragments.send(listing.fragments, (project) => {
+      const status = this.#statusOf(project);
+      const destination = this.#destinations.for(listing.spaceIds.get(project) ?? listing.spaceId);
+      if (typeof destination === "string") {
+        status.error = destination;
+        return undefined;
+      }
+      const backoff = this.#backoffs.get(destination.name) ?? new Backoff();
+      this.#backoffs.set(destination.name, backoff);
+      if (Date.now() < backoff.until && !isForced) return undefined;
+      status.destination = destination.name;
+      return { destination, status, backoff };
+    });
+  }
+
+  /** Counts bytes before they leave. Throws when the hour's share is used up. */
+  readonly #spend = (bytes: number): void => {
+    const now = Date.now();
+    const { maxBytesPerHour } = this.#options;
+    // a single request that is larger than the share goes out in an hour of its own
+    const used = this.#watermarks.sentInHour(now);
+    if (used > 0 && used + bytes > maxBytesPerHour) {
+      const mib = Math.round(maxBytesPerHour / 1024 / 1024);
+      const rest = 3_600_000 - (now % 3_600_000);
+      throw new ServerFailure("later", `the ${mib} MiB that may leave in an hour are used up`, rest);
+    }
+    this.#watermarks.countSent(now, bytes);
+  };
+}

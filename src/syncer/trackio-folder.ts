@@ -1,0 +1,123 @@
+/** What lies in a trackio folder that may be hostile: only names and sizes are looked at, and no link is followed. */
+import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readSync } from "node:fs";
+import { join } from "node:path";
+
+export interface DatabaseFile {
+  /** the name without `.db`: trackio's form of the project's name */
+  project: string;
+  path: string;
+  /** changes when the database does */
+  fingerprint: string;
+}
+
+/** Rows in a file that is never changed, written by trackio where SQLite is not to be trusted. */
+export interface FragmentFile {
+  writer: string;
+  number: number;
+  path: string;
+}
+
+export interface FolderListing {
+  databases: DatabaseFile[];
+  /** in order, by writer */
+  fragments: FragmentFile[];
+  /** Space that the agent wants for all projects that name none */
+  spaceId: string | undefined;
+  /** and for single projects */
+  spaceIds: ReadonlyMap<string, string>;
+  /** what cannot be used, by the file's name */
+  problems: Map<string, string>;
+}
+
+const maxDatabases = 200;
+const maxFragments = 100_000;
+const maxWriters = 1000;
+const maxSpaceIdBytes = 200;
+/** trackio's own reserved prefix: registries of artifacts */
+const registryPrefix = "registry-";
+
+/** Throws when the folder itself cannot be read. A missing folder is an empty one. */
+export function listFolder(folder: string): FolderListing {
+  const problems = new Map<string, string>();
+  const names = namesIn(folder);
+  const databases: DatabaseFile[] = [];
+  for (const name of names.filter((each) => each.endsWith(".db") && !each.startsWith(registryPrefix))) {
+    if (databases.length >= maxDatabases) {
+      problems.set(name, `there are more than ${maxDatabases} databases; it is left out`);
+      continue;
+    }
+    const project = name.slice(0, -3);
+    if (!/^[\p{L}\p{N}_-]{1,200}$/u.test(project)) {
+      problems.set(name, "its name is none that trackio gives");
+      continue;
+    }
+    const path = join(folder, name);
+    const fingerprint = fingerprintOf(path);
+    if (fingerprint === undefined) problems.set(name, "it is not a regular file");
+    else databases.push({ project, path, fingerprint });
+  }
+  return {
+    databases,
+    fragments: names.includes("inbox") ? fragmentsIn(join(folder, "inbox"), problems) : [],
+    spaceId: names.includes("space_id") ? wordIn(join(folder, "space_id"), problems) : undefined,
+    spaceIds: names.includes("spaces") ? wordsIn(join(folder, "spaces"), problems) : new Map(),
+    problems,
+  };
+}
+
+/** Size and time of the file, and of its log if it has one: trackio's last rows may be there alone. */
+function fingerprintOf(path: string): string | undefined {
+  const main = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  if (!main?.isFile()) return undefined;
+  const log = lstatSync(`${path}-wal`, { bigint: true, throwIfNoEntry: false });
+  return `${main.ino} ${main.size} ${main.mtimeNs}${log ? ` ${log.size} ${log.mtimeNs}` : ""}`;
+}
+
+function fragmentsIn(inbox: string, problems: Map<string, string>): FragmentFile[] {
+  const found: FragmentFile[] = [];
+  const writers = namesIn(inbox).filter((name) => /^[\w-]{1,64}$/.test(name));
+  for (const writer of writers.slice(0, maxWriters)) {
+    for (const name of namesIn(join(inbox, writer))) {
+      const [, digits] = /^(\d{8})\.jsonl$/.exec(name) ?? [];
+      if (digits === undefined) continue;
+      if (found.length >= maxFragments) {
+        problems.set("inbox", `it holds more than ${maxFragments} fragments; the rest waits`);
+        return found;
+      }
+      found.push({ writer, number: Number(digits), path: join(inbox, writer, name) });
+    }
+  }
+  return found;
+}
+
+function wordsIn(folder: string, problems: Map<string, string>): Map<string, string> {
+  const words = namesIn(folder)
+    .slice(0, maxDatabases)
+    .map((name): [string, string | undefined] => [name, wordIn(join(folder, name), problems)]);
+  return new Map(words.filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
+
+/** The one word of a small file. */
+function wordIn(path: string, problems: Map<string, string>): string | undefined {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      if (!fstatSync(fd).isFile()) throw new Error("it is not a regular file");
+      const buffer = Buffer.alloc(maxSpaceIdBytes + 1);
+      const word = buffer.subarray(0, readSync(fd, buffer)).toString("utf8").trim();
+      if (word.length > maxSpaceIdBytes) throw new Error("it is too long for the name of a Space");
+      return word === "" ? undefined : word;
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    problems.set(path.split("/").slice(-2).join("/"), (error as Error).message);
+    return undefined;
+  }
+}
+
+/** Sorted; none when there is no folder of that name, or a link. */
+function namesIn(folder: string): string[] {
+  const stat = lstatSync(folder, { throwIfNoEntry: false });
+  return stat?.isDirectory() ? readdirSync(folder).sort() : [];
+}

@@ -1,0 +1,131 @@
+/** The real trackio from PyPI, as the writer in a folder and as the server. */
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+
+/** Versions with what else must be pinned: the old one does not know the newest client of the Hub. */
+export const versions = { "0.43.0": ["huggingface_hub==2.4.0"], "0.36.0": ["huggingface_hub==1.10.0"] } as const;
+export type Version = keyof typeof versions;
+
+export const writeToken = "write-token-of-the-test";
+export const hfToken = "hf_token_of_the_test";
+
+/** Installs the version once for this user; a string says why it cannot be. */
+export async function installTrackio(version: Version): Promise<string | undefined> {
+  const folder = packagesOf(version);
+  if (existsSync(folder)) return undefined;
+  const draft = `${folder}.${process.pid}`;
+  mkdirSync(draft, { recursive: true });
+  try {
+    const packages = [`trackio==${version}`, ...versions[version]];
+    await run("python3", ["-m", "pip", "install", "-q", "--target", draft, ...packages]);
+    renameSync(draft, folder);
+    return undefined;
+  } catch (error) {
+    rmSync(draft, { recursive: true, force: true });
+    return existsSync(folder) ? undefined : `trackio ${version} cannot be installed: ${(error as Error).message}`;
+  }
+}
+
+function packagesOf(version: Version): string {
+  return join(homedir(), ".cache/modal-sb-test", `trackio-${version}`);
+}
+
+function environmentOf(version: Version, folder: string): Record<string, string> {
+  return {
+    PATH: "/usr/local/bin:/usr/bin:/bin",
+    HOME: folder,
+    HF_HOME: join(folder, ".hf"),
+    HF_HUB_OFFLINE: "1",
+    TRACKIO_DIR: folder,
+    TRACKIO_STORAGE_MODE: "sqlite",
+    PYTHONPATH: packagesOf(version),
+    PYTHONDONTWRITEBYTECODE: "1",
+  };
+}
+
+/** Runs Python with trackio, whose folder is `folder`. */
+export async function python(
+  version: Version,
+  folder: string,
+  code: string,
+  environment: Record<string, string> = {},
+): Promise<string> {
+  const env = { ...environmentOf(version, folder), ...environment };
+  const { stdout } = await run("python3", ["-c", `import trackio\n${code}`], { env });
+  return stdout;
+}
+
+export interface RunningTrackio extends AsyncDisposable {
+  /** ends with a slash */
+  address: string;
+  folder: string;
+  /** calls an API as somebody who may write */
+  call(name: string, kwargs: object): Promise<unknown>;
+}
+
+/** `space`: as on Hugging Face, where a bearer token is checked; `own`: self-hosted, with a write token. */
+export async function startTrackio(version: Version, mode: "space" | "own", folder: string): Promise<RunningTrackio> {
+  const port = await freePort();
+  const env = {
+    ...environmentOf(version, folder),
+    TRACKIO_WRITE_TOKEN: writeToken,
+    ...(mode === "space" && {
+      SYSTEM: "spaces",
+      SPACE_ID: "acme/metrics",
+      SPACE_AUTHOR_NAME: "acme",
+      SPACE_REPO_NAME: "metrics",
+      HF_TOKEN: hfToken,
+    }),
+  };
+  const code = `import trackio; trackio.show(host="127.0.0.1", server_port=${port}, open_browser=False, block_thread=True)`;
+  const server = spawn("python3", ["-c", code], { env, stdio: ["ignore", "pipe", "pipe"] });
+  let words = "";
+  for (const stream of [server.stdout, server.stderr]) stream.on("data", (chunk) => (words += chunk));
+  const address = `http://127.0.0.1:${port}/`;
+  const ended = once(server, "exit").then(() => Promise.reject(new Error(`trackio ended: ${words}`)));
+  ended.catch(() => {});
+  await Promise.race([answering(`${address}version`), ended]);
+  return {
+    address,
+    folder,
+    async call(name, kwargs) {
+      const headers = { "content-type": "application/json", "x-trackio-write-token": writeToken };
+      const response = await fetch(`${address}api/${name}`, {
+        ...{ method: "POST", headers },
+        body: JSON.stringify({ kwargs: { ...kwargs, hf_token: null } }),
+      });
+      const answer = (await response.json()) as { data: unknown };
+      if (!response.ok) throw new Error(JSON.stringify(answer));
+      return answer.data;
+    },
+    async [Symbol.asyncDispose]() {
+      const exited = once(server, "exit");
+      server.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+async function answering(url: string): Promise<void> {
+  for (;;) {
+    const response = await fetch(url).catch(() => undefined);
+    if (response?.ok) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
