@@ -126,11 +126,38 @@ for (const version of Object.keys(versions) as Version[]) {
   }
 }
 
+test("rows that trackio wrote as JSON lines reach the server once", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  await python(newest, local.path, threeRuns + oneAlert, { TRACKIO_STORAGE_MODE: "jsonl" });
+  await using server = await startTrackio(newest, "own", remote.path);
+  const setting = { folder: local.path, statePath: join(remote.path, "state/sync.db") };
+  for (let round = 0; round < 2; round += 1) {
+    await using syncer = syncerTo(server.address, setting);
+    const { projects } = await syncer.poll(true);
+    assert.deepEqual(
+      projects.map(({ error, problems }) => [error, problems]),
+      [[null, []]],
+    );
+    // what was sent is forgotten, and sent again
+    rmSync(join(remote.path, "state"), { recursive: true });
+  }
+  assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5, deleted: 5, alerted: 1 });
+  const { alerts, system_metrics: system, configs } = rowsOf(join(remote.path, "p.db"));
+  assert.deepEqual([alerts?.length, system?.length, configs?.length], [1, 1, 4]);
+});
+
 const threeRuns = `
 for name in ("kept", "renamed", "deleted"):
     trackio.init(project="p", name=name, ${quiet})
     for i in range(5): trackio.log({"loss": i})
     trackio.finish()
+`;
+const oneAlert = `
+trackio.init(project="p", name="alerted", config={"a": 1}, ${quiet})
+trackio.log({"loss": 1}); trackio.log_system({"gpu": 1}); trackio.alert(title="careful", text="x")
+trackio.finish()
 `;
 const moreOf = (name: string) => `
 trackio.init(project="p", name="${name}", resume="must", ${quiet})
