@@ -7,18 +7,18 @@ import { startGitServer } from "../helpers/git-server.ts";
 import { runningSession, testKey } from "../helpers/running-session.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 
-/** A session that may write to acme/work and read acme/library, and a way to run commands as claude does. */
+/** A session that may write to acme/tools and read acme/library, and a way to run commands as claude does. */
 async function githubSession() {
   const undo = new AsyncDisposableStack();
   const folder = undo.use(await temporaryFolder());
   const token = testKey().replace("sk-ant-test", "ghp");
-  const server = undo.use(await startGitServer(folder.path, token, ["acme/work", "acme/library", "acme/secret"]));
+  const server = undo.use(await startGitServer(folder.path, token, ["acme/tools", "acme/library", "acme/secret"]));
   const running = undo.use(
     await runningSession({
       changes: {
         github: {
           token: new Secret(token),
-          repositories: { "acme/work": "write", "acme/library": "read" },
+          repositories: { "acme/tools": "write", "acme/library": "read" },
           origin: server.origin,
           apiOrigin: server.origin,
         },
@@ -44,7 +44,7 @@ test("clone, commit, push and fetch work by GitHub's own addresses, and the sand
   await using session = await githubSession();
   const { bash, server, token } = session;
   const pushed = await bash(
-    `cd /app && ${identity} git clone https://github.com/acme/work one 2>&1 && cd one && echo hello > file && git add . && git commit -qm first && git push -q origin HEAD:main 2>&1 && echo PUSHED`,
+    `cd /app && ${identity} git clone https://github.com/acme/tools one 2>&1 && cd one && echo hello > file && git add . && git commit -qm first && git push -q origin HEAD:main 2>&1 && echo PUSHED`,
   );
   assert.match(pushed, /PUSHED/);
   const fetched = await bash(
@@ -75,8 +75,8 @@ test("gh api works on granted repositories, with no token but the sandbox key", 
 }, async () => {
   await using session = await githubSession();
   const { bash, server } = session;
-  assert.match(await bash("gh api repos/acme/work/issues"), /"GET \/repos\/acme\/work\/issues"/);
-  assert.match(await bash("gh api -X POST repos/acme/work/issues -f title=x"), /"POST \/repos\/acme\/work\/issues"/);
+  assert.match(await bash("gh api repos/acme/tools/issues"), /"GET \/repos\/acme\/tools\/issues"/);
+  assert.match(await bash("gh api -X POST repos/acme/tools/issues -f title=x"), /"POST \/repos\/acme\/tools\/issues"/);
   assert.match(await bash("gh api repos/acme/secret/issues 2>&1; echo END"), /not granted[\s\S]*END/);
   assert.match(await bash("gh api user 2>&1; echo END"), /not allowed[\s\S]*END/);
   assert.match(
