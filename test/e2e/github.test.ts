@@ -7,18 +7,18 @@ import { startGitServer } from "../helpers/git-server.ts";
 import { runningSession, testKey } from "../helpers/running-session.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 
-/** A session that may write to acme/tools and read acme/library, and a way to run commands as claude does. */
+/** A session that may write to acme/thesis and read acme/library, and a way to run commands as claude does. */
 async function githubSession() {
   const undo = new AsyncDisposableStack();
   const folder = undo.use(await temporaryFolder());
   const token = testKey().replace("sk-ant-test", "ghp");
-  const server = undo.use(await startGitServer(folder.path, token, ["acme/tools", "acme/library", "acme/secret"]));
+  const server = undo.use(await startGitServer(folder.path, token, ["acme/thesis", "acme/library", "acme/secret"]));
   const running = undo.use(
     await runningSession({
       changes: {
         github: {
           token: new Secret(token),
-          repositories: { "acme/tools": "write", "acme/library": "read" },
+          repositories: { "acme/thesis": "write", "acme/library": "read" },
           origin: server.origin,
           apiOrigin: server.origin,
         },
@@ -44,11 +44,11 @@ test("clone, commit, push and fetch work by GitHub's own addresses, and the sand
   await using session = await githubSession();
   const { bash, server, token } = session;
   const pushed = await bash(
-    `cd /app && ${identity} git clone https://github.com/acme/tools one 2>&1 && cd one && echo hello > file && git add . && git commit -qm first && git push -q origin HEAD:main 2>&1 && echo PUSHED`,
+    `cd /app && ${identity} git clone https://github.com/acme/thesis one 2>&1 && cd one && echo hello > file && git add . && git commit -qm first && git push -q origin HEAD:main 2>&1 && echo PUSHED`,
   );
   assert.match(pushed, /PUSHED/);
   const fetched = await bash(
-    "cd /app && git clone -q git@github.com:Acme/Work.git two 2>&1 && cat two/file && cd two && git fetch origin 2>&1 && git ls-remote ssh://git@github.com/acme/library 2>&1 && echo FETCHED",
+    "cd /app && git clone -q git@github.com:Acme/Thesis.git two 2>&1 && cat two/file && cd two && git fetch origin 2>&1 && git ls-remote ssh://git@github.com/acme/library 2>&1 && echo FETCHED",
   );
   assert.match(fetched, /hello[\s\S]*FETCHED/);
   assert.deepEqual(server.refused, [], "the proxy never sends a request without the token");
@@ -75,8 +75,8 @@ test("gh api works on granted repositories, with no token but the sandbox key", 
 }, async () => {
   await using session = await githubSession();
   const { bash, server } = session;
-  assert.match(await bash("gh api repos/acme/tools/issues"), /"GET \/repos\/acme\/tools\/issues"/);
-  assert.match(await bash("gh api -X POST repos/acme/tools/issues -f title=x"), /"POST \/repos\/acme\/tools\/issues"/);
+  assert.match(await bash("gh api repos/acme/thesis/issues"), /"GET \/repos\/acme\/thesis\/issues"/);
+  assert.match(await bash("gh api -X POST repos/acme/thesis/issues -f title=x"), /"POST \/repos\/acme\/thesis\/issues"/);
   assert.match(await bash("gh api repos/acme/secret/issues 2>&1; echo END"), /not granted[\s\S]*END/);
   assert.match(await bash("gh api user 2>&1; echo END"), /not allowed[\s\S]*END/);
   assert.match(

@@ -99,7 +99,7 @@ const paths: Attack[] = [
   "/v1/environments",
   "/api/oauth/profile",
   "/github.com/../v1/messages",
-  "/github.com/acme/tools/info/refs?service=git-upload-pack",
+  "/github.com/acme/thesis/info/refs?service=git-upload-pack",
   "/api.github.com/user",
   "/huggingface.co/api/whoami-v2",
   "/github.community/acme",

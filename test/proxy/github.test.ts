@@ -7,7 +7,7 @@ import { runningProxy, sandboxKey } from "./running-proxy.ts";
 const open = (graphql = false) =>
   runningProxy({
     upstreams: (origin) => [githubGitUpstream(origin), githubApiUpstream(origin)],
-    grant: { upstreams: { github: { repositories: { "acme/tools": "write", "acme/library": "read" }, graphql } } },
+    grant: { upstreams: { github: { repositories: { "acme/thesis": "write", "acme/library": "read" }, graphql } } },
   });
 
 const basic = `Basic ${Buffer.from(`sandbox:${sandboxKey}`).toString("base64")}`;
@@ -15,13 +15,13 @@ const basic = `Basic ${Buffer.from(`sandbox:${sandboxKey}`).toString("base64")}`
 type Case = readonly [method: string, path: string, outcome: number | string, body?: string];
 
 const git: readonly Case[] = [
-  ["GET", "/acme/tools/info/refs?service=git-upload-pack", 200],
-  ["GET", "/Acme/WORK.git/info/refs?service=git-receive-pack", 200],
-  ["POST", "/acme/tools.git/git-receive-pack", 200],
+  ["GET", "/acme/thesis/info/refs?service=git-upload-pack", 200],
+  ["GET", "/Acme/THESIS.git/info/refs?service=git-receive-pack", 200],
+  ["POST", "/acme/thesis.git/git-receive-pack", 200],
   ["GET", "/acme/library/info/refs?service=git-upload-pack", 200],
   ["POST", "/acme/library/git-upload-pack", 200],
   ["POST", "/acme/library/info/lfs/objects/batch", 200, '{"operation":"download"}'],
-  ["POST", "/acme/tools/info/lfs/objects/batch", 200, '{"operation":"upload"}'],
+  ["POST", "/acme/thesis/info/lfs/objects/batch", 200, '{"operation":"upload"}'],
   ["GET", "/acme/library/info/refs?service=git-receive-pack", "repository_not_granted"],
   ["POST", "/acme/library/git-receive-pack", "repository_not_granted"],
   ["POST", "/acme/library/info/lfs/objects/batch", "repository_not_granted", '{"operation":"upload"}'],
@@ -29,44 +29,44 @@ const git: readonly Case[] = [
   ["POST", "/acme/library/info/lfs/objects/batch", "bad_request", '{"operation":"download","operation":"upload"}'],
   ["GET", "/acme/secret/info/refs?service=git-upload-pack", "repository_not_granted"],
   ["GET", "/constructor/prototype/info/refs?service=git-upload-pack", "repository_not_granted"],
-  ["GET", "/acme/tools/info/refs", "path_not_allowed"],
-  ["GET", "/acme/tools/info/refs?service=git-upload-pack&x=1", "path_not_allowed"],
-  ["GET", "/acme/tools/HEAD", "path_not_allowed"],
-  ["GET", "/acme/tools/archive/main.zip", "path_not_allowed"],
-  ["GET", "/acme/tools/../secret/info/refs?service=git-upload-pack", "path_not_allowed"],
+  ["GET", "/acme/thesis/info/refs", "path_not_allowed"],
+  ["GET", "/acme/thesis/info/refs?service=git-upload-pack&x=1", "path_not_allowed"],
+  ["GET", "/acme/thesis/HEAD", "path_not_allowed"],
+  ["GET", "/acme/thesis/archive/main.zip", "path_not_allowed"],
+  ["GET", "/acme/thesis/../secret/info/refs?service=git-upload-pack", "path_not_allowed"],
   ["GET", "/acme/../info/refs?service=git-upload-pack", "path_not_allowed"],
   ["GET", "/acme/%77ork/info/refs?service=git-upload-pack", "path_not_allowed"],
-  ["GET", "/acme/tools%2f..%2fsecret/info/refs?service=git-upload-pack", "path_not_allowed"],
+  ["GET", "/acme/thesis%2f..%2fsecret/info/refs?service=git-upload-pack", "path_not_allowed"],
   ["GET", "/login/oauth/authorize", "path_not_allowed"],
-  ["POST", "/acme/tools/info/refs?service=git-upload-pack", "method_not_allowed"],
+  ["POST", "/acme/thesis/info/refs?service=git-upload-pack", "method_not_allowed"],
 ];
 
 const api: readonly Case[] = [
-  ["GET", "/repos/acme/tools", 200],
+  ["GET", "/repos/acme/thesis", 200],
   ["GET", "/repos/Acme/Library/contents/docs/a.md?ref=main", 200],
-  ["POST", "/repos/acme/tools/issues", 200, "{}"],
-  ["POST", "/repos/acme/tools/pulls", 200, "{}"],
-  ["PATCH", "/repos/acme/tools/git/refs/heads/main", 200, "{}"],
-  ["PUT", "/repos/acme/tools/contents/a", 200, "{}"],
+  ["POST", "/repos/acme/thesis/issues", 200, "{}"],
+  ["POST", "/repos/acme/thesis/pulls", 200, "{}"],
+  ["PATCH", "/repos/acme/thesis/git/refs/heads/main", 200, "{}"],
+  ["PUT", "/repos/acme/thesis/contents/a", 200, "{}"],
   ["POST", "/repos/acme/library/issues", "repository_not_granted", "{}"],
   ["GET", "/repos/acme/secret", "repository_not_granted"],
-  ["DELETE", "/repos/acme/tools", "path_not_allowed"],
-  ["PATCH", "/repos/acme/tools", "path_not_allowed", "{}"],
-  ["POST", "/repos/acme/tools/transfer", "path_not_allowed", "{}"],
-  ["PUT", "/repos/acme/tools/collaborators/evil", "path_not_allowed", "{}"],
-  ["POST", "/repos/acme/tools/keys", "path_not_allowed", "{}"],
-  ["POST", "/repos/acme/tools/hooks", "path_not_allowed", "{}"],
-  ["PUT", "/repos/acme/tools/actions/secrets/X", "path_not_allowed", "{}"],
-  ["POST", "/repos/acme/tools/forks", "path_not_allowed", "{}"],
-  ["GET", "/repos/acme/tools/../secret", "path_not_allowed"],
-  ["GET", "/repos/acme/tools/%2e%2e/secret", "path_not_allowed"],
-  ["GET", "/repos/acme/tools%2fsecret", "path_not_allowed"],
+  ["DELETE", "/repos/acme/thesis", "path_not_allowed"],
+  ["PATCH", "/repos/acme/thesis", "path_not_allowed", "{}"],
+  ["POST", "/repos/acme/thesis/transfer", "path_not_allowed", "{}"],
+  ["PUT", "/repos/acme/thesis/collaborators/evil", "path_not_allowed", "{}"],
+  ["POST", "/repos/acme/thesis/keys", "path_not_allowed", "{}"],
+  ["POST", "/repos/acme/thesis/hooks", "path_not_allowed", "{}"],
+  ["PUT", "/repos/acme/thesis/actions/secrets/X", "path_not_allowed", "{}"],
+  ["POST", "/repos/acme/thesis/forks", "path_not_allowed", "{}"],
+  ["GET", "/repos/acme/thesis/../secret", "path_not_allowed"],
+  ["GET", "/repos/acme/thesis/%2e%2e/secret", "path_not_allowed"],
+  ["GET", "/repos/acme/thesis%2fsecret", "path_not_allowed"],
   ["GET", "/repos/acme", "path_not_allowed"],
   ["GET", "/user", "path_not_allowed"],
   ["GET", "/user/repos", "path_not_allowed"],
   ["GET", "/repositories/1", "path_not_allowed"],
   ["POST", "/graphql", "path_not_allowed", "{}"],
-  ["OPTIONS", "/repos/acme/tools", "repository_not_granted"],
+  ["OPTIONS", "/repos/acme/thesis", "repository_not_granted"],
 ];
 
 for (const [prefix, cases] of [
@@ -91,14 +91,14 @@ for (const [prefix, cases] of [
     for (const { headers, url } of proxy.arrived) {
       assert.match(String(headers.authorization), prefix === "/github.com" ? /^Basic / : /^Bearer /);
       assert.ok(!JSON.stringify(headers).includes(sandboxKey));
-      if (prefix === "/github.com") assert.match(String(url), /^\/acme\/(work|library)\.git\//);
+      if (prefix === "/github.com") assert.match(String(url), /^\/acme\/(thesis|library)\.git\//);
     }
   });
 }
 
 test("git is asked for its key by a challenge; GraphQL opens only when it is granted", async () => {
   await using proxy = await open(true);
-  const path = "/github.com/acme/tools/info/refs?service=git-upload-pack";
+  const path = "/github.com/acme/thesis/info/refs?service=git-upload-pack";
   const answer = await proxy.send({ method: "GET", path, headers: {} });
   assert.deepEqual([answer.status, answer.headers["www-authenticate"]], [401, 'Basic realm="modal-sb"']);
   const headers = { authorization: `token ${sandboxKey}` };
