@@ -229,8 +229,9 @@ function take(db: DatabaseSync, schema: Schema, table: Table, row: Row, delta: D
   if (table === "configs") {
     if (!isObject(row["config"])) return unusable("its config is not a JSON object");
     const [key, run, config] = [textOf(row["runId"]), textOf(row["run"]), textOf(row["config"])];
-    delta.configs.push({ id, key, run, config, carrier: carrierOf(db, schema, key) } satisfies ConfigRow);
-    return size;
+    const carrier = carrierOf(db, schema, key);
+    delta.configs.push({ id, key, run, config, carrier } satisfies ConfigRow);
+    return size + (carrier ? lengthOf(carrier) : 0);
   }
   if (!row["timestamp"]) return unusable("it has no timestamp");
   const step = row["step"] ?? null;
@@ -257,14 +258,19 @@ function take(db: DatabaseSync, schema: Schema, table: Table, row: Row, delta: D
     return size;
   }
   const traces = tracesOf(db, schema, common.runId, row["key"] ?? null);
-  const tracesSize = traces.reduce(
-    (sum, { messages, metadata, spans }) => sum + messages.length + metadata.length + spans.length,
-    0,
-  );
+  const tracesSize = lengthOf({ metrics: "", traces });
   if (tracesSize > maxValueBytes)
     return unusable(`its traces have ${tracesSize} characters, more than ${maxValueBytes}`);
   delta.metrics.push({ ...measured, step: String(BigInt(step ?? 0)), traces } satisfies MetricsRow);
   return size + tracesSize;
+}
+
+/** Characters of a row's values. */
+function lengthOf({ metrics, traces }: Pick<MetricsRow, "metrics" | "traces">): number {
+  return traces.reduce(
+    (sum, { messages, metadata, spans }) => sum + messages.length + metadata.length + spans.length,
+    metrics.length,
+  );
 }
 
 /** A row of the run: the first that was written, unless steps go backwards. */

@@ -80,7 +80,8 @@ export class ProjectSync {
       (sum, table) => sum + Math.max(0, delta.last[table] - this.#progress.positions[table].id),
       0,
     );
-    step.hasMore = step.waiting > 0 && JSON.stringify(this.#progress.positions) !== before;
+    const areAllBehind = step.waiting === 0 && delta.last.configs <= this.#progress.positions.configs.id;
+    step.hasMore = !areAllBehind && JSON.stringify(this.#progress.positions) !== before;
     return step;
   }
 

@@ -16,13 +16,11 @@ const heapMiB = 192;
 
 const program = fileURLToPath(new URL(`./reader-main${import.meta.url.slice(-3)}`, import.meta.url));
 
-interface Waiter {
-  resolve: (answer: { value: unknown } | { error: string }) => void;
-}
+type Answer = { value: unknown } | { error: string };
 
 export class Reader implements Disposable {
   #process: ChildProcess | undefined;
-  #waiter: Waiter | undefined;
+  #waiter: ((answer: Answer) => void) | undefined;
   /** requests follow each other */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -48,8 +46,8 @@ export class Reader implements Disposable {
 
   async #exchange(request: ReaderRequest): Promise<unknown> {
     const child = this.#process ?? this.#start();
-    const { promise, resolve } = Promise.withResolvers<{ value: unknown } | { error: string }>();
-    this.#waiter = { resolve };
+    const { promise, resolve } = Promise.withResolvers<Answer>();
+    this.#waiter = resolve;
     const timer = setTimeout(() => this.#end(`it takes longer than ${timeoutMs / 1000} s to read`), timeoutMs);
     child.stdin?.write(`${JSON.stringify(request)}\n`);
     const answer = await promise;
@@ -64,7 +62,9 @@ export class Reader implements Disposable {
     const child = spawn(process.execPath, [...options, program], { env: {}, stdio: ["pipe", "pipe", "ignore"] });
     child.stdin?.on("error", () => {});
     if (child.stdout) {
-      createInterface({ input: child.stdout }).on("line", (line) => this.#settle(JSON.parse(line)));
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        if (this.#process === child) this.#settle(answerIn(line));
+      });
     }
     child.once("exit", () => {
       if (this.#process === child) this.#end("reading it ended the reader");
@@ -76,10 +76,10 @@ export class Reader implements Disposable {
     return child;
   }
 
-  #settle(answer: { value: unknown } | { error: string }): void {
+  #settle(answer: Answer): void {
     const waiter = this.#waiter;
     this.#waiter = undefined;
-    waiter?.resolve(answer);
+    waiter?.(answer);
   }
 
   #end(reason: string): void {
@@ -88,4 +88,15 @@ export class Reader implements Disposable {
     child?.kill("SIGKILL");
     this.#settle({ error: reason });
   }
+}
+
+/** What a hostile file has made of the reader may write anything. */
+function answerIn(line: string): Answer {
+  try {
+    const answer = JSON.parse(line) as Answer | null;
+    if (answer && ("value" in answer || typeof answer.error === "string")) return answer;
+  } catch {
+    // the same answer as below
+  }
+  return { error: "the reader gave no answer" };
 }

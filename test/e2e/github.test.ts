@@ -76,7 +76,10 @@ test("gh api works on granted repositories, with no token but the sandbox key", 
   await using session = await githubSession();
   const { bash, server } = session;
   assert.match(await bash("gh api repos/acme/thesis/issues"), /"GET \/repos\/acme\/thesis\/issues"/);
-  assert.match(await bash("gh api -X POST repos/acme/thesis/issues -f title=x"), /"POST \/repos\/acme\/thesis\/issues"/);
+  assert.match(
+    await bash("gh api -X POST repos/acme/thesis/issues -f title=x"),
+    /"POST \/repos\/acme\/thesis\/issues"/,
+  );
   assert.match(await bash("gh api repos/acme/secret/issues 2>&1; echo END"), /not granted[\s\S]*END/);
   assert.match(await bash("gh api user 2>&1; echo END"), /not allowed[\s\S]*END/);
   assert.match(

@@ -347,3 +347,35 @@ test("a token goes to no Space that was not allowed, and no answer of a server s
   assert.ok(!JSON.stringify(status).includes(hfToken));
   assert.match(status.projects[0]?.error ?? "", /words that hold the token/);
 });
+
+test("configs whose runs have large rows all come, a few at a time", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  const db = new DatabaseSync(join(local.path, "p.db"));
+  db.exec(`CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_id TEXT, timestamp TEXT, run_name TEXT, step INTEGER,
+      log_id TEXT, metrics TEXT);
+    CREATE TABLE configs (id INTEGER PRIMARY KEY, run_id TEXT, run_name TEXT, config TEXT);
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)
+    INSERT INTO metrics SELECT i, 'r' || i, 't', 'r' || i, 0, 'l' || i, printf('{"a":"%.*c"}', 3900000, 'x') FROM n;
+    INSERT INTO configs SELECT id, run_id, run_name, '{"lr":1}' FROM metrics`);
+  await using server = await startTrackio(newest, "own", remote.path);
+  const setting = { folder: local.path, statePath: join(remote.path, "state/sync.db") };
+  await using syncer = syncerTo(server.address, setting);
+  await syncer.poll(true);
+  // each config is written anew when all rows have been sent
+  db.exec("UPDATE configs SET id = id + 1000, config = '{\"lr\":2}'");
+  db.close();
+  const { projects } = await syncer.poll(true);
+  assert.deepEqual(
+    projects.map(({ error, waiting, problems }) => [error, waiting, problems]),
+    [[null, 0, []]],
+  );
+  const { metrics, configs } = rowsOf(join(remote.path, "p.db"));
+  assert.equal(metrics?.length, 30);
+  assert.deepEqual(
+    configs?.map((row) => (row as { config: string }).config),
+    configs?.map(() => '{"lr":2}'),
+  );
+  assert.equal(configs?.length, 30);
+});
