@@ -34,7 +34,9 @@ export async function brokeredAccess(
       ...(models && { models }),
     },
     ...(settings.github && { github: await githubAccess(settings.github, readers) }),
-    ...(settings.huggingface && { huggingface: await huggingFaceAccess(settings.huggingface, readers) }),
+    ...(settings.huggingface && {
+      huggingface: huggingFaceAccess(settings.huggingface, await huggingFaceToken(config, environment)),
+    }),
     upstreams: await Promise.all(Object.entries(settings.upstreams ?? {}).map((entry) => customAccess(entry, readers))),
     useLimits: {
       usd: settings.budgetUsd,
@@ -93,12 +95,19 @@ async function githubAccess(
   };
 }
 
-async function huggingFaceAccess(
-  { repositories, token, origin }: NonNullable<Config["settings"]["huggingface"]>,
-  readers: Readers,
-): Promise<NonNullable<Brokered["huggingface"]>> {
+/** The user's token: from the place that the setting names, or the usual ones. Throws a ConfigError. */
+export async function huggingFaceToken(config: Config, environment: Environment): Promise<Secret> {
+  const readers = new Readers(environment, config);
+  const { token } = config.settings.huggingface ?? {};
+  return token ? await readers.read("huggingface", token) : await readers.first("huggingface", huggingFacePlaces);
+}
+
+function huggingFaceAccess(
+  { repositories, origin }: NonNullable<Config["settings"]["huggingface"]>,
+  token: Secret,
+): NonNullable<Brokered["huggingface"]> {
   return {
-    token: token ? await readers.read("huggingface", token) : await readers.first("huggingface", huggingFacePlaces),
+    token,
     ...(repositories && { repositories }),
     origin: origin ?? "https://huggingface.co",
   };

@@ -2,12 +2,13 @@
 import { createHash } from "node:crypto";
 import { realpathSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { CredentialSource } from "../config/credential-source.ts";
+import { setTimeout } from "node:timers/promises";
 import type { Config, Environment } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import { Secret } from "../secret.ts";
 import { type DestinationRules, isSpaceId } from "../syncer/destinations.ts";
 import { type ProjectStatus, Syncer, type SyncStatus } from "../syncer/syncer.ts";
+import { huggingFaceToken } from "./brokered-access.ts";
 import type { Output } from "./output.ts";
 
 export interface SyncRequest {
@@ -22,7 +23,6 @@ export interface SyncRequest {
 
 /** longest that a last look may take, in milliseconds */
 const drainMs = 30_000;
-const hfTokenPlaces = [{ env: "HF_TOKEN" }, { file: "~/.cache/huggingface/token" }] as const;
 
 /** Exit code 0 when all that was found has been sent, 5 when the destination did not take it. */
 export async function sync(
@@ -51,7 +51,7 @@ export async function sync(
   const told = new Map<string, string>();
   while (!request.once && !signal.aborted) {
     tell(await syncer.poll(), told, output);
-    await untilNext(intervalMs, signal);
+    await setTimeout(intervalMs, undefined, { signal }).catch(() => {});
   }
   const status = await syncer.drain(request.once ? 0 : Date.now() + drainMs);
   tell(status, told, output);
@@ -80,17 +80,7 @@ async function rulesOf(
     return { server, spaces: [], ...(token && { writeToken: new Secret(token) }) };
   }
   if (!isSpaceId(space ?? "")) throw new UsageError(`"${space}" is no Space`, { hint: "it is owner/name" });
-  return { spaces: [space ?? ""], hfToken: await hfTokenOf(config, environment) };
-}
-
-async function hfTokenOf({ settings }: Config, environment: Environment): Promise<Secret> {
-  const own = settings.huggingface?.token;
-  for (const place of own ? [own] : hfTokenPlaces) {
-    const found = await new CredentialSource(place, environment, "huggingface").read().catch(() => undefined);
-    if (found) return found;
-  }
-  const hint = 'set HF_TOKEN to a token that may write to the Space, or run "hf auth login"';
-  throw new UsageError("There is no Hugging Face token", { hint });
+  return { spaces: [space ?? ""], hfToken: await huggingFaceToken(config, environment) };
 }
 
 function numberOf(flag: string, word: string, least: number, most: number): number {
@@ -113,16 +103,4 @@ function tell(status: SyncStatus, told: Map<string, string>, output: Output): vo
 function wordsOf({ project, destination, sent, waiting, error }: ProjectStatus): string {
   const rows = `${sent} rows sent${waiting > 0 ? `, about ${waiting} waiting` : ""}`;
   return `${project} → ${destination ?? "nowhere"}: ${rows}${error === null ? "" : `; ${error}`}`;
-}
-
-function untilNext(intervalMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, intervalMs);
-    const end = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    if (signal.aborted) end();
-    else signal.addEventListener("abort", end, { once: true });
-  });
 }

@@ -4,7 +4,8 @@ import type { Backoff } from "./backoff.ts";
 import type { Destination } from "./destinations.ts";
 import { type FragmentRows, readFragment } from "./fragments.ts";
 import { alertEntry, metricsEntry, systemEntry } from "./payload.ts";
-import { type Entry, sendEntries } from "./send-entries.ts";
+import type { CountedTable } from "./rows.ts";
+import { type Entry, sendRows } from "./send-entries.ts";
 import type { ProjectStatus } from "./syncer.ts";
 import type { FragmentFile } from "./trackio-folder.ts";
 import { ServerFailure } from "./trackio-server.ts";
@@ -49,9 +50,9 @@ export class FragmentSync {
   ): Promise<boolean> {
     const all: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
     const problems: string[] = [];
-    for (const { path, number } of files) {
+    for (const { inbox, path, number } of files) {
       try {
-        const rows = readFragment(path);
+        const rows = readFragment(inbox, path);
         all.metrics.push(...rows.metrics);
         all.system_metrics.push(...rows.system_metrics);
         all.alerts.push(...rows.alerts);
@@ -92,9 +93,9 @@ export class FragmentSync {
       .map(({ row }) => ({ id: row.id, json: alertEntry(project, nameOf(row), row) }));
     try {
       if (destination.server.version === undefined) await destination.server.probe();
-      await this.#sendAll("bulk_log", "logs", metrics, destination, status);
-      await this.#sendAll("bulk_log_system", "logs", system, destination, status);
-      await this.#sendAll("bulk_alert", "alerts", alerts, destination, status);
+      await this.#sendAll("metrics", metrics, destination, status);
+      await this.#sendAll("system_metrics", system, destination, status);
+      await this.#sendAll("alerts", alerts, destination, status);
       backoff.succeed();
       status.sent += metrics.length + system.length + alerts.length;
       Object.assign(status, { waiting: 0, syncedAt: Date.now(), error: null });
@@ -108,18 +109,13 @@ export class FragmentSync {
   }
 
   async #sendAll(
-    api: string,
-    list: string,
+    table: CountedTable,
     entries: readonly Entry[],
     { server }: Destination,
     status: ProjectStatus,
   ): Promise<void> {
     for (let start = 0; start < entries.length; start += maxEntries) {
-      const refused = await sendEntries(entries.slice(start, start + maxEntries), async (part) => {
-        const kwargs = `{"${list}":[${part.map(({ json }) => json).join(",")}],"hf_token":null}`;
-        this.#spend(Buffer.byteLength(kwargs));
-        await server.call(api, kwargs);
-      });
+      const refused = await sendRows(server, table, entries.slice(start, start + maxEntries), this.#spend);
       for (const { reason } of refused) status.problems.push(`a row of a fragment was refused: ${reason}`);
     }
   }

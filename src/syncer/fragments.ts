@@ -1,5 +1,5 @@
 /** Rows that trackio wrote as JSON lines: each says to which project it belongs. */
-import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { readRegularFile } from "./regular-file.ts";
 import type { AlertRow, MetricsRow, SystemRow } from "./rows.ts";
 
 /** of a fragment, in bytes: trackio writes one every half second */
@@ -24,25 +24,13 @@ export interface FragmentRows {
 type Fields = Record<string, unknown>;
 
 /** Throws an Error that says what is wrong with the file. */
-export function readFragment(path: string): FragmentRows {
+export function readFragment(inbox: string, path: string): FragmentRows {
   const rows: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
-  for (const [index, line] of textOf(path).split("\n").entries()) {
+  for (const [index, line] of readRegularFile(inbox, path, maxBytes).toString("utf8").split("\n").entries()) {
     if (line.trim() === "") continue;
     if (!take(line, index, rows)) rows.unusable += 1;
   }
   return rows;
-}
-
-function textOf(path: string): string {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new Error("it is not a regular file");
-    if (stat.size > maxBytes) throw new Error(`it has ${stat.size} bytes, more than ${maxBytes}`);
-    return readFileSync(fd, "utf8");
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function take(line: string, id: number, rows: FragmentRows): boolean {

@@ -1,7 +1,7 @@
 /** Files that rows name: images, sounds and the like. They lie below `media/` of the trackio folder. */
-import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync, realpathSync } from "node:fs";
 import { basename, join, normalize } from "node:path";
 import { messageOf } from "../errors.ts";
+import { readRegularFile } from "./regular-file.ts";
 import type { TrackioServer } from "./trackio-server.ts";
 import type { MediaFile } from "./watermarks.ts";
 
@@ -16,7 +16,7 @@ export async function sendMedia(
   server: TrackioServer,
   spend: (bytes: number) => void,
 ): Promise<string | undefined> {
-  const content = readFileBelow(join(folder, "media"), file.path);
+  const content = contentOf(join(folder, "media"), file.path);
   if (typeof content === "string") return content;
   spend(content.length);
   const name = basename(file.path);
@@ -28,24 +28,14 @@ export async function sendMedia(
   return undefined;
 }
 
-/** The path comes from a row, and so from the sandbox; what was opened is asked where it lies. */
-function readFileBelow(folder: string, path: string): Buffer | string {
+/** The path comes from a row, and so from the sandbox. */
+function contentOf(folder: string, path: string): Buffer | string {
   if (path.startsWith("/") || normalize(path) !== path || path.startsWith("..") || path.includes("\0")) {
     return "its path leads elsewhere";
   }
-  let fd: number | undefined;
   try {
-    fd = openSync(join(folder, path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const stat = fstatSync(fd);
-    const { size } = stat;
-    if (!stat.isFile()) return "it is not a regular file";
-    if (size > maxFileBytes) return `it has ${size} bytes, more than ${maxFileBytes}`;
-    if (readlinkSync(`/proc/self/fd/${fd}`) !== join(realpathSync(folder), path)) return "its path leads elsewhere";
-    const buffer = Buffer.alloc(size);
-    return buffer.subarray(0, readSync(fd, buffer, 0, size, 0));
+    return readRegularFile(folder, path, maxFileBytes);
   } catch (error) {
     return messageOf(error);
-  } finally {
-    if (fd !== undefined) closeSync(fd);
   }
 }

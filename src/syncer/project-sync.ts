@@ -4,7 +4,7 @@ import { alertEntry, mediaIn, metricsEntry, systemEntry } from "./payload.ts";
 import type { Reader } from "./reader.ts";
 import { type RemoteRuns, remoteRuns } from "./remote-runs.ts";
 import type { ConfigRow, CountedTable, Delta, MetricsRow, Position, Table } from "./rows.ts";
-import { type Entry, type Refused, sendEntries } from "./send-entries.ts";
+import { type Entry, type Refused, sendRows } from "./send-entries.ts";
 import type { TrackioServer } from "./trackio-server.ts";
 import type { MediaFile, Progress, RefusedRow, RunState, Watermarks } from "./watermarks.ts";
 
@@ -12,7 +12,6 @@ import type { MediaFile, Progress, RefusedRow, RunState, Watermarks } from "./wa
 const maxRows = 500;
 const maxBytes = 1024 * 1024;
 
-const apis = { metrics: "bulk_log", system_metrics: "bulk_log_system", alerts: "bulk_alert" } as const;
 const countedTables = ["metrics", "system_metrics", "alerts"] as const;
 
 export interface ProjectParts {
@@ -206,14 +205,8 @@ export class ProjectSync {
   }
 
   async #send(table: CountedTable, entries: readonly Entry[]): Promise<Refused[]> {
-    if (entries.length === 0) return [];
     const { server, spend } = this.#parts;
-    const list = table === "alerts" ? "alerts" : "logs";
-    return await sendEntries(entries, async (part) => {
-      const kwargs = `{"${list}":[${part.map(({ json }) => json).join(",")}],"hf_token":null}`;
-      spend(Buffer.byteLength(kwargs));
-      await server.call(apis[table], kwargs);
-    });
+    return await sendRows(server, table, entries, spend);
   }
 
   #filesOf(rows: readonly MetricsRow[]): MediaFile[] {

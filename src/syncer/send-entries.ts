@@ -1,9 +1,32 @@
-import { ServerFailure } from "./trackio-server.ts";
+import type { CountedTable } from "./rows.ts";
+import { ServerFailure, type TrackioServer } from "./trackio-server.ts";
 
 export interface Entry {
   /** of the row */
   id: number;
   json: string;
+}
+
+const apis = {
+  metrics: { name: "bulk_log", list: "logs" },
+  system_metrics: { name: "bulk_log_system", list: "logs" },
+  alerts: { name: "bulk_alert", list: "alerts" },
+} as const;
+
+/** Sends rows of a table, at most as many as fit a request; returns those that the server refuses. `spend` may throw. */
+export async function sendRows(
+  server: TrackioServer,
+  table: CountedTable,
+  entries: readonly Entry[],
+  spend: (bytes: number) => void,
+): Promise<Refused[]> {
+  if (entries.length === 0) return [];
+  const { name, list } = apis[table];
+  return await sendEntries(entries, async (part) => {
+    const kwargs = `{"${list}":[${part.map(({ json }) => json).join(",")}],"hf_token":null}`;
+    spend(Buffer.byteLength(kwargs));
+    await server.call(name, kwargs);
+  });
 }
 
 /** An entry that the server does not take, though it takes others. */

@@ -1,6 +1,8 @@
 /** What lies in a trackio folder that may be hostile: only names and sizes are looked at, and no link is followed. */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readSync } from "node:fs";
+import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { messageOf } from "../errors.ts";
+import { readRegularFile } from "./regular-file.ts";
 
 export interface DatabaseFile {
   /** the name without `.db`: trackio's form of the project's name */
@@ -14,6 +16,8 @@ export interface DatabaseFile {
 export interface FragmentFile {
   writer: string;
   number: number;
+  inbox: string;
+  /** below the inbox */
   path: string;
 }
 
@@ -59,8 +63,8 @@ export function listFolder(folder: string): FolderListing {
   return {
     databases,
     fragments: names.includes("inbox") ? fragmentsIn(join(folder, "inbox"), problems) : [],
-    spaceId: names.includes("space_id") ? wordIn(join(folder, "space_id"), problems) : undefined,
-    spaceIds: names.includes("spaces") ? wordsIn(join(folder, "spaces"), problems) : new Map(),
+    spaceId: names.includes("space_id") ? wordIn(folder, "space_id", problems) : undefined,
+    spaceIds: names.includes("spaces") ? wordsIn(folder, problems) : new Map(),
     problems,
   };
 }
@@ -84,34 +88,25 @@ function fragmentsIn(inbox: string, problems: Map<string, string>): FragmentFile
         problems.set("inbox", `it holds more than ${maxFragments} fragments; the rest waits`);
         return found;
       }
-      found.push({ writer, number: Number(digits), path: join(inbox, writer, name) });
+      found.push({ writer, number: Number(digits), inbox, path: join(writer, name) });
     }
   }
   return found;
 }
 
 function wordsIn(folder: string, problems: Map<string, string>): Map<string, string> {
-  const words = namesIn(folder)
+  const words = namesIn(join(folder, "spaces"))
     .slice(0, maxDatabases)
-    .map((name): [string, string | undefined] => [name, wordIn(join(folder, name), problems)]);
+    .map((name): [string, string | undefined] => [name, wordIn(folder, join("spaces", name), problems)]);
   return new Map(words.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
 /** The one word of a small file. */
-function wordIn(path: string, problems: Map<string, string>): string | undefined {
+function wordIn(folder: string, path: string, problems: Map<string, string>): string | undefined {
   try {
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      if (!fstatSync(fd).isFile()) throw new Error("it is not a regular file");
-      const buffer = Buffer.alloc(maxSpaceIdBytes + 1);
-      const word = buffer.subarray(0, readSync(fd, buffer)).toString("utf8").trim();
-      if (word.length > maxSpaceIdBytes) throw new Error("it is too long for the name of a Space");
-      return word === "" ? undefined : word;
-    } finally {
-      closeSync(fd);
-    }
+    return readRegularFile(folder, path, maxSpaceIdBytes).toString("utf8").trim() || undefined;
   } catch (error) {
-    problems.set(path.split("/").slice(-2).join("/"), (error as Error).message);
+    problems.set(path, messageOf(error));
     return undefined;
   }
 }

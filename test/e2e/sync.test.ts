@@ -14,7 +14,7 @@ test("what cannot be meant is refused, with what to do", async () => {
     [["sync", "/tmp", "--server", "ftp://x"], /no http\(s\) address/],
     [["sync", "/tmp", "--server", "http://x/?write_token=t"], /TRACKIO_WRITE_TOKEN/],
     [["sync", "/tmp", "--server", "http://x", "--interval", "60"], /from 1 to 30/],
-    [["sync", "/tmp", "--space", "acme/x"], /set HF_TOKEN/],
+    [["sync", "/tmp", "--space", "acme/x"], /there is none in HF_TOKEN or/],
   ];
   for (const [args, words] of cases) {
     const { code, stdout, stderr } = await user.run(args);

@@ -14,6 +14,7 @@ import { type RunningProxy as Started, startProxy } from "../../src/proxy/proxy.
 import { defaultTimeouts, type Timeouts } from "../../src/proxy/timeouts.ts";
 import { anthropicUpstream } from "../../src/proxy/upstreams/anthropic.ts";
 import type { Upstream } from "../../src/proxy/upstreams/upstream.ts";
+import { freePort } from "../helpers/free-port.ts";
 import { testKey } from "../helpers/running-session.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 
@@ -183,14 +184,6 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
     },
     [Symbol.asyncDispose]: () => undo.disposeAsync(),
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Sends one line to the control socket; its answer. */
