@@ -5,6 +5,8 @@ export interface AgentConfig {
   socketPath: string;
   dataFolder: string;
   cwd: string;
+  /** the volume that gets copies of trackio's databases */
+  metricsFolder: string;
   maxTurns: number;
   /** environment variables that shall hold the sandbox key, for clients of what the proxy brokers */
   keyVariables?: readonly string[];
@@ -17,7 +19,7 @@ export interface AgentConfig {
 /** Reads the variable. Throws when it is absent or lacks a field: only a wrong host can cause that. */
 export function parseAgentConfig(json: string | undefined): AgentConfig {
   const config = JSON.parse(json ?? "null") as AgentConfig | null;
-  for (const field of ["sessionId", "socketPath", "dataFolder", "cwd", "maxTurns"] as const) {
+  for (const field of ["sessionId", "socketPath", "dataFolder", "cwd", "metricsFolder", "maxTurns"] as const) {
     if (config?.[field] === undefined) throw new Error(`MODAL_SB_AGENT lacks "${field}"`);
   }
   return config as AgentConfig;

@@ -7,6 +7,7 @@ import type { UnnumberedEvent } from "../protocol/messages.ts";
 import { parseAgentConfig, sessionFolder } from "./agent-config.ts";
 import type { Clients } from "./clients.ts";
 import { EventLog } from "./event-log.ts";
+import { MetricsPublishing } from "./metrics-publishing.ts";
 import { SessionFile } from "./session-file.ts";
 
 /** exit code of a bug: EX_SOFTWARE of sysexits.h */
@@ -21,6 +22,11 @@ const log = new EventLog(`${sessionFolder(config)}/events.ndjson`);
 const resumed = session.canResume();
 let clients: Clients | undefined;
 let diskIsFull = false;
+const publishing = new MetricsPublishing({
+  from: process.env["TRACKIO_DIR"],
+  to: config.metricsFolder,
+  onProblem: (words) => emit({ type: "status", kind: "notice", message: words }),
+});
 
 const { Conversation } = await import("./conversation.ts");
 const conversation = new Conversation({ config, environment: process.env, session, emit });
@@ -39,7 +45,8 @@ clients = new module.Clients({
   }),
   onMessage: (message) => {
     if (message.type === "shutdown") void shutdown();
-    else conversation.take(message);
+    // a training that goes on finds its metrics
+    else void publishing.restored.then(() => conversation.take(message));
   },
 });
 
@@ -57,6 +64,7 @@ function emit(event: UnnumberedEvent): void {
 async function shutdown(): Promise<void> {
   // until the socket is there nobody has sent anything that could be lost
   if (clients) await conversation.shutdown();
+  await publishing.close();
   await clients?.close();
   log.close();
   process.exit(0);

@@ -32,12 +32,13 @@ export interface FileMount {
 }
 
 /**
- * A writable folder that outlives the sandbox. Two sandboxes never hold one volume at once. Always a whole volume: a
- * folder inside one could be made a link to anywhere by an earlier sandbox.
+ * A folder that outlives the sandbox. One sandbox at a time may write to it; others may read it meanwhile. Always a whole
+ * volume: a folder inside one could be made a link to anywhere by an earlier sandbox.
  */
 interface VolumeMount {
   volume: Volume;
   path: string;
+  readOnly?: boolean;
 }
 
 export interface Limits {
@@ -143,6 +144,8 @@ interface Capabilities {
   gpu: boolean;
   /** true when a sandbox survives the process that made it */
   detach: boolean;
+  /** true when SQLite may write to a volume: nothing that it committed there is lost with the sandbox */
+  databasesOnVolumes: boolean;
 }
 
 /** One thing that a provider needs from the machine. */

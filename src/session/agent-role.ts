@@ -52,6 +52,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
         socketPath: agentSocket,
         dataFolder: "/data",
         cwd: "/app",
+        metricsFolder: "/trackio",
         maxTurns: options.maxTurns,
         keyVariables: access.keyVariables,
         ...(options.model !== undefined && { model: options.model }),
@@ -61,7 +62,8 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
       HF_HOME: "/data/hf-cache",
       // the daemon has no use for it, and would take longer to start; claude's tools get it back
       NODE_USE_ENV_PROXY: "",
-      TRACKIO_DIR: "/tmp/trackio",
+      // a volume where the provider's take databases: then a sandbox that is lost takes no row with it
+      TRACKIO_DIR: options.provider.capabilities.databasesOnVolumes ? "/data/trackio" : "/tmp/trackio",
       TRACKIO_STORAGE_MODE: "sqlite",
       IS_SANDBOX: "1",
     },

@@ -21,6 +21,8 @@ export interface DaemonOptions {
   /** over the daemon's own environment */
   env?: Record<string, string>;
   maxTurns?: number;
+  /** where copies of trackio's databases go */
+  metricsFolder?: string;
 }
 
 /** A client of the daemon's socket, which remembers what it got. */
@@ -96,13 +98,14 @@ export class RunningDaemon implements AsyncDisposable {
   }
 
   static async start(options: DaemonOptions): Promise<RunningDaemon> {
-    const { folder, origin, env = {}, maxTurns = 100 } = options;
+    const { folder, origin, env = {}, maxTurns = 100, metricsFolder = join(folder, "trackio") } = options;
     await Promise.all(["data", "app", "home"].map((name) => mkdir(join(folder, name), { recursive: true })));
     const config = {
       sessionId: "00000000-0000-4000-8000-000000000000",
       socketPath: join(folder, "agent.sock"),
       dataFolder: join(folder, "data"),
       cwd: join(folder, "app"),
+      metricsFolder,
       maxTurns,
     };
     const child = spawn(process.execPath, [daemonPath], {

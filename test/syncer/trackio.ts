@@ -37,7 +37,7 @@ function packagesOf(version: Version): string {
   return join(homedir(), ".cache/modal-sb-test", `trackio-${version}`);
 }
 
-function environmentOf(version: Version, folder: string): Record<string, string> {
+export function environmentOf(version: Version, folder: string): Record<string, string> {
   return {
     PATH: "/usr/local/bin:/usr/bin:/bin",
     HOME: folder,

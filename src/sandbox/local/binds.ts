@@ -49,9 +49,12 @@ async function copyReadable(from: string, to: string): Promise<string> {
 }
 
 export function volumeBinds(spec: SandboxSpec, identity: { uid: number; gid: number }): Bind[] {
-  return spec.volumes.map(({ volume: { name, hostPath }, path }) => {
+  return spec.volumes.map(({ volume: { name, hostPath }, path, readOnly = false }) => {
     if (hostPath === undefined) throw new SandboxError(`Volume "${name}" is not one of the local provider`);
-    giveFolder(hostPath, identity.uid, identity.gid);
-    return { hostPath, path, writable: true };
+    if (readOnly) {
+      // its writer may be another user; the folder above is closed to everybody
+      chmodSync(hostPath, 0o755);
+    } else giveFolder(hostPath, identity.uid, identity.gid);
+    return { hostPath, path, writable: !readOnly };
   });
 }

@@ -15,10 +15,10 @@ export const insideUid = 1000;
 /**
  * Ids of sandboxes started by root. They lie in the range that systemd's table of ids leaves unused (60578-61183,
  * https://systemd.io/UIDS-GIDS/) and below 65536, so that they exist in containers with one block of ids, too.
- * Trusted roles differ from agents: an agent that got out would still not be the proxy's user.
+ * Each role has its own: an agent that got out, or a file that took over the syncer's reader, would still not be the
+ * proxy's user.
  */
-const agentUidFromRoot = 61100;
-const trustedUidFromRoot = 61101;
+const uidsFromRoot: Record<Role, number> = { agent: 61100, proxy: 61101, syncer: 61102 };
 
 /**
  * Root gives up its rights; an ordinary user's sandboxes run as that user, in a user namespace either way. The root of a
@@ -26,8 +26,8 @@ const trustedUidFromRoot = 61101;
  */
 export function identityFor(role: Role): Identity {
   const uid = process.getuid?.() ?? insideUid;
-  if (uid !== 0 || !exists(trustedUidFromRoot)) return { uid, gid: process.getgid?.() ?? uid, fromRoot: false };
-  const id = role === "agent" ? agentUidFromRoot : trustedUidFromRoot;
+  if (uid !== 0 || !exists(uidsFromRoot.syncer)) return { uid, gid: process.getgid?.() ?? uid, fromRoot: false };
+  const id = uidsFromRoot[role];
   return { uid: id, gid: id, fromRoot: true };
 }
 

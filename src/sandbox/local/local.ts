@@ -39,7 +39,7 @@ export async function createLocalProvider(options: ProviderOptions): Promise<Pro
 
 class LocalProvider implements Provider {
   readonly name = "local";
-  readonly capabilities = { gpu: false, detach: false };
+  readonly capabilities = { gpu: false, detach: false, databasesOnVolumes: true };
   readonly #folders: StateFolders;
   readonly #environment: ProviderOptions["hostEnvironment"];
   readonly #sandboxes = new Set<Sandbox>();
