@@ -11,6 +11,7 @@ type Brokered = Pick<
   | "github"
   | "huggingface"
   | "upstreams"
+  | "metrics"
   | "useLimits"
   | "prices"
   | "pingSeconds"
@@ -37,6 +38,7 @@ export async function brokeredAccess(
     ...(settings.huggingface && {
       huggingface: huggingFaceAccess(settings.huggingface, await huggingFaceToken(config, environment)),
     }),
+    ...(settings.metrics && { metrics: await metricsAccess(settings.metrics, readers, config, environment) }),
     upstreams: await Promise.all(Object.entries(settings.upstreams ?? {}).map((entry) => customAccess(entry, readers))),
     useLimits: {
       usd: settings.budgetUsd,
@@ -65,7 +67,7 @@ class Readers {
     this.#config = config;
   }
 
-  read(setting: "github" | "huggingface" | "upstreams", place: SourceDescription): Promise<Secret> {
+  read(setting: "github" | "huggingface" | "metrics" | "upstreams", place: SourceDescription): Promise<Secret> {
     return new CredentialSource(place, this.#environment, this.#config.origins[setting]).read();
   }
 
@@ -95,11 +97,15 @@ async function githubAccess(
   };
 }
 
-/** The user's token: from the place that the setting names, or the usual ones. Throws a ConfigError. */
-export async function huggingFaceToken(config: Config, environment: Environment): Promise<Secret> {
+/** The user's token: from the place that the setting `huggingface` names, or the usual ones. Throws a ConfigError. */
+export async function huggingFaceToken(
+  config: Config,
+  environment: Environment,
+  wantedBy = "huggingface",
+): Promise<Secret> {
   const readers = new Readers(environment, config);
   const { token } = config.settings.huggingface ?? {};
-  return token ? await readers.read("huggingface", token) : await readers.first("huggingface", huggingFacePlaces);
+  return token ? await readers.read("huggingface", token) : await readers.first(wantedBy, huggingFacePlaces);
 }
 
 function huggingFaceAccess(
@@ -111,6 +117,28 @@ function huggingFaceAccess(
     ...(repositories && { repositories }),
     origin: origin ?? "https://huggingface.co",
   };
+}
+
+/** A server may do without a token; a Space does not. */
+async function metricsAccess(
+  metrics: NonNullable<Config["settings"]["metrics"]>,
+  readers: Readers,
+  config: Config,
+  environment: Environment,
+): Promise<NonNullable<Brokered["metrics"]>> {
+  const { spaces = [], server, token, writeToken, media = false, intervalSeconds = 10, maxMibPerHour = 256 } = metrics;
+  const pace = { withMedia: media, intervalMs: intervalSeconds * 1000, maxBytesPerHour: maxMibPerHour * 2 ** 20 };
+  if (server === undefined) {
+    const hfToken = token
+      ? await readers.read("metrics", token)
+      : await huggingFaceToken(config, environment, "metrics");
+    return { ...pace, spaces, hfToken };
+  }
+  const place = writeToken ?? { env: "TRACKIO_WRITE_TOKEN" };
+  const found = await readers.read("metrics", place).catch((error: unknown) => {
+    if (writeToken) throw error;
+  });
+  return { ...pace, spaces: [], server, ...(found && { writeToken: found }) };
 }
 
 async function customAccess(

@@ -8,6 +8,7 @@ import { runLines } from "./lines.ts";
 import { freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
 import { runRepl } from "./repl.ts";
+import { problemTeller, syncLine } from "./sync-words.ts";
 import { outcomeOf } from "./turn-outcome.ts";
 
 export interface ChatOptions {
@@ -47,9 +48,11 @@ export async function converse(
 ): Promise<number> {
   const isRepl = message === undefined && output.isTerminal && format === "text";
   const display = displayFor(output, format, message === undefined);
+  const tellProblems = problemTeller(output);
   let sandboxLost = false;
   const unsubscribe = session.subscribe((event: SessionEvent) => {
     if (event.type === "host_notice" && event.kind === "sandbox_lost") sandboxLost = true;
+    if (event.type === "metrics" && format === "text") tellProblems(event);
     display.take(event);
   });
   const runTurn = async (text: string) => {
@@ -62,7 +65,8 @@ export async function converse(
     if (hint) output.note(`hint: ${hint}`);
     return exitCode;
   };
-  const work = isRepl ? runRepl(session, output, runTurn) : unattended(session, output, message, runTurn);
+  const statusLine = () => syncLine(session.metrics(), Date.now());
+  const work = isRepl ? runRepl(session, output, runTurn, statusLine) : unattended(session, output, message, runTurn);
   work.catch(() => {});
   try {
     return await Promise.race([work, rejectionOf(stop)]);

@@ -30,6 +30,7 @@ export function render(event: SessionEvent): Rendered[] {
     case "END_TURN":
       return event.error ? [{ note: endWords(event.result, event.error.message), tone: "error" }] : [];
     case "hello":
+    case "metrics":
     case "text_ended":
     case "turn_started":
     case "usage":

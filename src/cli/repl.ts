@@ -11,16 +11,22 @@ other /words   go to claude: /compact, /clear, /context, skills
 Ctrl-C         interrupts the turn; twice kills the sandbox, and the conversation is kept
 A pasted text of several lines is one message.`;
 
-/** Runs until the user leaves; the exit code. `runTurn` sends a message and shows what follows. */
+/**
+ * Runs until the user leaves; the exit code. `runTurn` sends a message and shows what follows; `statusLine` is shown
+ * above each prompt.
+ */
 export async function runRepl(
   session: Session,
   output: Output,
   runTurn: (text: string) => Promise<unknown>,
+  statusLine: () => string | undefined,
 ): Promise<number> {
   const history: string[] = [];
   // between a turn and the next prompt Ctrl-C means nothing, and must not end us
   process.on("SIGINT", () => {});
   for (;;) {
+    const status = statusLine();
+    if (status !== undefined) output.note(output.dim(status));
     const line = await Promise.race([readMessage(history), failureOf(session)]);
     if (line === "leave") return exitCodes.success;
     if (line === "interrupted") return exitCodes.interrupted;

@@ -58,6 +58,39 @@ const huggingfaceSchema = z.strictObject({
   origin: origin.optional(),
 });
 
+/** A Space, or all Spaces of an owner. */
+const spacePattern = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][\w-]{0,95}\/(?:[A-Za-z0-9][\w.-]{0,95}|\*)$/,
+    "must be owner/name, or owner/* for all of an owner",
+  );
+
+const serverAddress = z
+  .string()
+  .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), "must be an http(s) address")
+  .refine((text) => {
+    const url = URL.parse(text);
+    return !url || (url.search === "" && url.username === "" && url.password === "");
+  }, "must hold no token: that is TRACKIO_WRITE_TOKEN, or writeToken");
+
+const metricsSchema = z
+  .strictObject({
+    spaces: z.array(spacePattern).min(1).optional(),
+    server: serverAddress.optional(),
+    create: z.enum(["private", "public"]).optional(),
+    media: z.boolean().optional(),
+    intervalSeconds: z.number().min(1).max(30).optional(),
+    maxMibPerHour: z.number().min(1).max(1_000_000).optional(),
+    token: source.optional(),
+    writeToken: source.optional(),
+  })
+  .refine(({ spaces, server }) => (spaces === undefined) !== (server === undefined), 'must have "spaces" or "server"')
+  .refine(
+    ({ spaces, create }) => create === undefined || (spaces !== undefined && !spaces[0]?.endsWith("/*")),
+    '"create" needs a Space with its whole name, first in "spaces"',
+  );
+
 const injection = z.union([
   z.enum(["bearer", "x-api-key", "basic"]),
   z.templateLiteral(["header:", z.string().regex(/^[a-z0-9-]+$/)]),
@@ -142,6 +175,9 @@ export const settings = {
   huggingface: huggingfaceSchema
     .optional()
     .describe("private and gated models and datasets that the sandbox may read; see docs/proxy.md"),
+  metrics: metricsSchema
+    .optional()
+    .describe('where the metrics of trainings go, such as {"spaces": ["owner/name"]}; see docs/metrics.md'),
   upstreams: z
     .record(z.string().regex(/^[a-z][a-z0-9-]{0,40}$/, "must be a word of letters, digits and dashes"), upstreamSchema)
     .optional()
@@ -195,6 +231,7 @@ export const userOnly: readonly SettingName[] = [
   "anthropicAllow",
   "github",
   "huggingface",
+  "metrics",
   "upstreams",
   "prices",
   "dangerouslyGiveAgentGithubToken",

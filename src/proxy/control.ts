@@ -1,21 +1,11 @@
-/**
- * The host's hand on the proxy: a unix socket in the proxy's own sandbox, one JSON object a line each way. Requests are
- * `{id, op, …}`; answers are `{id, ok: true, …}` or `{id, ok: false, error}`. After `follow`, events come between them.
- */
-import { chmodSync, rmSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
-import { createInterface } from "node:readline";
+/** What the host may ask of the proxy. After `follow`, events come between the answers. */
+import { type ControlPeer, type ControlRequest, openControlServer } from "../control-server.ts";
 import { usdOf } from "./cost.ts";
 import type { Credentials } from "./credentials.ts";
 import { parseGrant, parseGrantChange } from "./grant.ts";
 import type { Grants } from "./grants.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Pace } from "./pace.ts";
-
-/** longest line, in bytes */
-const maxLineBytes = 64 * 1024;
-/** a follower that reads so slowly is cut off, in bytes */
-const maxUnreadBytes = 8 * 1024 * 1024;
 
 export interface ControlTarget {
   grants: Grants;
@@ -28,61 +18,23 @@ export interface ControlTarget {
   follow(listener: (event: { event: string }) => void): () => void;
 }
 
-type Request = Record<string, unknown>;
-
-export async function openControl(path: string, target: ControlTarget): Promise<AsyncDisposable> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on("error", () => socket.destroy());
-    socket.on("close", () => sockets.delete(socket));
-    refuseLongLines(socket);
-    const send = (message: object) => {
-      socket.write(`${JSON.stringify(message)}\n`);
-      if (socket.writableLength > maxUnreadBytes) socket.destroy();
-    };
-    createInterface({ input: socket }).on("line", (line) => send(answerTo(line, target, socket, send)));
+export function openControl(path: string, target: ControlTarget): Promise<AsyncDisposable> {
+  return openControlServer(path, (request, peer) => {
+    if (request["op"] !== "follow") return perform(request, target);
+    follow(request, target, peer);
+    return {};
   });
-  rmSync(path, { force: true });
-  // nobody else may connect, not even between listening and closing the mode
-  const umask = process.umask(0o177);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(path, resolve);
-    });
-  } finally {
-    process.umask(umask);
-  }
-  chmodSync(path, 0o600);
-  return {
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve));
-      for (const socket of sockets) socket.destroy();
-      await closed;
-    },
-  };
 }
 
-function answerTo(line: string, target: ControlTarget, socket: Socket, send: (message: object) => void): object {
-  let id: unknown = null;
-  try {
-    const request = JSON.parse(line) as Request;
-    id = request["id"] ?? null;
-    if (request["op"] === "follow") {
-      const { events } = request;
-      const wanted = Array.isArray(events) ? events : ["audit", "notice"];
-      const listener = (event: { event: string }) => wanted.includes(event.event) && send(event);
-      socket.once("close", target.follow(listener));
-      return { id, ok: true };
-    }
-    return { id, ok: true, ...perform(request, target) };
-  } catch (error) {
-    return { id, ok: false, error: error instanceof Error ? error.message : String(error) };
-  }
+function follow({ events }: ControlRequest, target: ControlTarget, peer: ControlPeer): void {
+  const wanted = Array.isArray(events) ? events : ["audit", "notice"];
+  peer.onClose(target.follow((event) => wanted.includes(event.event) && peer.send(event)));
 }
 
-function perform(request: Request, { grants, ledger, pace, credentials, status, onRotated }: ControlTarget): object {
+function perform(
+  request: ControlRequest,
+  { grants, ledger, pace, credentials, status, onRotated }: ControlTarget,
+): object {
   switch (request["op"]) {
     case "grant":
       grants.add(parseGrant(request));
@@ -112,19 +64,8 @@ function perform(request: Request, { grants, ledger, pace, credentials, status, 
   }
 }
 
-function wordOf(request: Request, field: string): string {
+function wordOf(request: ControlRequest, field: string): string {
   const word = request[field];
   if (typeof word !== "string" || word === "") throw new Error(`${field} must be a word`);
   return word;
-}
-
-/** readline holds an unfinished line without a limit of its own. */
-function refuseLongLines(socket: Socket): void {
-  let bytes = 0;
-  socket.on("data", (chunk: Buffer) => {
-    const newline = chunk.lastIndexOf(10);
-    bytes = newline === -1 ? bytes + chunk.length : chunk.length - newline - 1;
-    if (bytes <= maxLineBytes || socket.writableEnded) return;
-    socket.end(`${JSON.stringify({ id: null, ok: false, error: "The line is too long" })}\n`, () => socket.destroy());
-  });
 }

@@ -2,6 +2,8 @@
 import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
 import type { Limits, Provider } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
+import type { SyncSummary } from "../syncer/sync-summary.ts";
+import type { SyncerOptions } from "../syncer/syncer.ts";
 
 /** What the host itself reports between the agent's events. */
 interface HostNotice {
@@ -18,8 +20,13 @@ interface HostNotice {
   message: string;
 }
 
-/** The agent's events with control characters already removed from every string, and the host's notices. */
-export type SessionEvent = AgentEvent | HostNotice;
+/** How the metrics of the session's trainings are on their way; comes when that changes. */
+interface MetricsEvent extends SyncSummary {
+  type: "metrics";
+}
+
+/** The agent's events with control characters already removed from every string, the host's notices, and metrics. */
+export type SessionEvent = AgentEvent | HostNotice | MetricsEvent;
 
 /** Where a credential can be read again. */
 interface CredentialSource {
@@ -71,6 +78,12 @@ export interface CustomAccess {
   allow: readonly { methods: readonly string[]; path: string }[];
 }
 
+/** Where metrics go, and how often is looked for new ones. */
+export interface MetricsAccess extends Omit<SyncerOptions, "folder" | "access" | "statePath"> {
+  /** from the end of a look to the next, in milliseconds */
+  intervalMs: number;
+}
+
 /** How much a session may use of the APIs, in all its sandboxes; undefined: without limit. */
 interface UseLimits {
   usd?: number;
@@ -99,6 +112,8 @@ export interface SessionOptions {
   github?: GitHubAccess;
   huggingface?: HuggingFaceAccess;
   upstreams?: readonly CustomAccess[];
+  /** undefined: metrics stay in the session's volume */
+  metrics?: MetricsAccess;
   useLimits?: UseLimits;
   /** by model id, before the proxy's own table */
   prices?: Readonly<Record<string, ModelPrice>>;
@@ -136,4 +151,6 @@ export interface Session extends AsyncDisposable {
   interrupt(): void;
   /** Kills the sandbox at once; the running turn ends with an error. */
   kill(): Promise<void>;
+  /** How the metrics stand; undefined: they go nowhere, or nothing is known yet. */
+  metrics(): SyncSummary | undefined;
 }

@@ -1,20 +1,17 @@
 /** The credential proxy as a sandbox of its own, and the host's hand on its control socket. */
-import { SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import { proxyDoors, proxySecrets, proxyUpstreams } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
-import { type LineLink, openLineLink } from "./line-link.ts";
+import { type Control, openControlLink } from "./control-link.ts";
 import { nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
 
 const proxyPort = 8080;
 const controlSocket = "/run/modal-sb/control.sock";
-const maxControlLineBytes = 64 * 1024;
 
 export interface ProxyRole {
   sandbox: Sandbox;
-  /** One request to the control socket; rejects with the proxy's words when it refuses. */
-  control(request: { op: string; [field: string]: unknown }): Promise<Record<string, unknown>>;
+  control: Control;
   /** Hands over a credential that takes another's place; requests that run keep the old one. */
   rotate(name: string, value: Secret): Promise<void>;
 }
@@ -45,37 +42,9 @@ export async function startProxyRole(
   signal?: AbortSignal,
 ): Promise<ProxyRole> {
   const sandbox = await options.provider.create(proxySpec(options, audit), signal);
-  const waiting = new Map<
-    number,
-    { resolve: (answer: Record<string, unknown>) => void; reject: (error: Error) => void }
-  >();
-  let nextId = 1;
-  const link: LineLink = await openLineLink(sandbox, controlSocket, maxControlLineBytes, (line) => {
-    if (!("text" in line)) return;
-    const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string; event?: "notice" };
-    if (answer.event === "notice") {
-      onNotice(answer as unknown as ProxyNotice);
-      return;
-    }
-    const waiter = waiting.get(answer.id);
-    waiting.delete(answer.id);
-    if (answer.ok) waiter?.resolve(answer);
-    else waiter?.reject(new SandboxError(`The credential proxy refused: ${answer.error}`));
-  });
-  void link.ended.then(async () => {
-    // without its control socket the proxy is of no use
-    await sandbox.terminate();
-    const words = (await sandbox.exited).outputTail.trim().split("\n").at(-1);
-    const error = new SandboxError(`The credential proxy ended${words ? `: ${words}` : ""}`);
-    for (const waiter of waiting.values()) waiter.reject(error);
-    waiting.clear();
-  });
-  const control: ProxyRole["control"] = (request) =>
-    new Promise((resolve, reject) => {
-      const id = nextId++;
-      waiting.set(id, { resolve, reject });
-      link.send({ id, ...request });
-    });
+  const control = await openControlLink(sandbox, controlSocket, "credential proxy", (event) =>
+    onNotice(event as unknown as ProxyNotice),
+  );
   // the proxy's end is learned of by itself
   control({ op: "follow", events: ["notice"] }).catch(() => {});
   return {
@@ -107,7 +76,11 @@ function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
     },
     secrets: proxySecrets(options),
     workingDirectory: "/tmp",
-    files: runtimeFiles(["proxy", "errors", "secret", "credential-forms"], ["undici"], options.stateFolder),
+    files: runtimeFiles(
+      ["proxy", "control-server", "errors", "secret", "credential-forms"],
+      ["undici"],
+      options.stateFolder,
+    ),
     volumes: [{ volume: audit, path: "/audit" }],
     limits: { ...options.limits, memoryMiB: 1024, processes: 64 },
     egress: { kind: "host" },

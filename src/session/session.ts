@@ -7,24 +7,30 @@ import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
 import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
 import type { PortAddress, Sandbox, Volume } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
+import type { SyncSummary } from "../syncer/sync-summary.ts";
 import { type AgentLink, attachToAgent } from "./agent-link.ts";
 import { agentSpec } from "./agent-role.ts";
 import { grantOf, proxySecrets } from "./brokered.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
+import { MetricsSync } from "./metrics-sync.ts";
 import { refuseVisibleCredentials } from "./preflight.ts";
 import { noteToAgent, wordsOf } from "./proxy-notices.ts";
 import { type ProxyNotice, type ProxyRole, proxyAddress, proxyAddressAhead, startProxyRole } from "./proxy-role.ts";
 import { checkSessionName, sessionIdOf } from "./session-file.ts";
+import { syncerSecrets } from "./syncer-role.ts";
 
 export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 
 /** what was logged before belongs to turns that have ended for this client */
 const onlyNewEvents = Number.MAX_SAFE_INTEGER;
 const helloTimeoutMs = 60_000;
-/** for the transcript to reach the disk */
-const shutdownGraceMs = 3000;
+/** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
+const shutdownGraceMs = 12_000;
 
-type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume>;
+type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume> & {
+  /** what the syncer remembers; undefined: there is none */
+  syncer: Volume | undefined;
+};
 
 interface OpenTurn {
   nonce: string;
@@ -48,6 +54,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     app: undo.use(await options.provider.volume(`${options.name}-app`)),
     trackio: undo.use(await options.provider.volume(`${options.name}-trackio`)),
     audit: undo.use(await options.provider.volume(`${options.name}-audit`)),
+    syncer: options.metrics && undo.use(await options.provider.volume(`${options.name}-syncer`)),
   };
   return new RunningSession(options, sessionIdOf(options.stateFolder, options.name), volumes, undo.move());
 }
@@ -69,6 +76,8 @@ class RunningSession implements Session {
   #lastSeq = 0;
   /** told with the next message */
   readonly #notesToAgent: string[] = [];
+  readonly #metricsSync: MetricsSync | undefined;
+  #metrics: SyncSummary | undefined;
   #disposed: Promise<void> | undefined;
 
   constructor(options: SessionOptions, sessionId: string, volumes: Volumes, locks: AsyncDisposableStack) {
@@ -80,6 +89,17 @@ class RunningSession implements Session {
     this.ready = this.#running().then(() => {});
     // whoever does not wait for `ready` learns of the failure from the first turn
     this.ready.catch(() => {});
+    const { metrics } = options;
+    const { trackio, syncer: state } = volumes;
+    if (!metrics || !state) return;
+    const events = {
+      onSummary: (summary: SyncSummary) => {
+        this.#metrics = summary;
+        this.#publish({ type: "metrics", ...summary });
+      },
+      onProblem: (words: string) => this.#notice("warning", words),
+    };
+    this.#metricsSync = new MetricsSync({ options, metrics, trackio, state }, events, this.ready);
   }
 
   subscribe(listener: (event: SessionEvent) => void): () => void {
@@ -117,6 +137,10 @@ class RunningSession implements Session {
     await running?.agent.terminate();
   }
 
+  metrics(): SyncSummary | undefined {
+    return this.#metrics;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed ??= this.#dispose();
     await this.#disposed;
@@ -128,6 +152,8 @@ class RunningSession implements Session {
     if (running) await stop(running);
     await this.#stopped;
     this.#failTurns("the session was closed");
+    // after the agent's end, which publishes the last rows
+    await this.#metricsSync?.finish();
     await this.#locks.disposeAsync();
   }
 
@@ -210,7 +236,8 @@ class RunningSession implements Session {
   /** All but those that the user wants the agent to have. */
   #hiddenCredentials(): ReadonlyMap<string, Secret> {
     const given = [...(this.#options.dangerouslyGivenToAgent?.values() ?? [])];
-    const all = [...this.#options.knownCredentials, ...Object.entries(proxySecrets(this.#options))];
+    const secrets = { ...proxySecrets(this.#options), ...syncerSecrets(this.#options) };
+    const all = [...this.#options.knownCredentials, ...Object.entries(secrets)];
     return new Map(all.filter(([, secret]) => !given.some((known) => known.equals(secret))));
   }
 

@@ -19,6 +19,8 @@ export interface RunningSession extends AsyncDisposable {
   key: string;
   stateFolder: string;
   events: SessionEvent[];
+  /** to open the same session again */
+  options: SessionOptions;
   say(text: string): Promise<EndTurn>;
   /** The first event of the type that fits, past or future. */
   waitFor<Type extends SessionEvent["type"]>(
@@ -70,6 +72,7 @@ export async function runningSession({ changes = {}, script = echo() }: Setting 
     key,
     stateFolder: folder.path,
     events,
+    options,
     say: (text) => session.runTurn(text),
     waitFor: (type, fits = () => true) =>
       new Promise((resolve) => {

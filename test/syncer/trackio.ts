@@ -71,8 +71,13 @@ export interface RunningTrackio extends AsyncDisposable {
 }
 
 /** `space`: as on Hugging Face, where a bearer token is checked; `own`: self-hosted, with a write token. */
-export async function startTrackio(version: Version, mode: "space" | "own", folder: string): Promise<RunningTrackio> {
-  const port = await freePort();
+export async function startTrackio(
+  version: Version,
+  mode: "space" | "own",
+  folder: string,
+  port?: number,
+): Promise<RunningTrackio> {
+  port ??= await freePort();
   const env = {
     ...environmentOf(version, folder),
     TRACKIO_WRITE_TOKEN: writeToken,

@@ -1,0 +1,49 @@
+/** The host's end of a trusted role's control socket (`control-server.ts`). */
+import { SandboxError } from "../errors.ts";
+import type { Sandbox } from "../sandbox/provider.ts";
+import { type LineLink, openLineLink } from "./line-link.ts";
+
+const maxLineBytes = 64 * 1024;
+
+type Fields = Record<string, unknown>;
+
+/** One request; rejects with the role's words when it refuses, and when it has ended. */
+export type Control = (request: { op: string; [field: string]: unknown }) => Promise<Fields>;
+
+/** Connects as soon as the role listens. `what` names the role to the user. Without the socket the role is ended. */
+export async function openControlLink(
+  sandbox: Sandbox,
+  socketPath: string,
+  what: string,
+  onEvent: (event: Fields) => void,
+): Promise<Control> {
+  const waiting = new Map<number, { resolve: (answer: Fields) => void; reject: (error: Error) => void }>();
+  let nextId = 1;
+  let failure: Error | undefined;
+  const link: LineLink = await openLineLink(sandbox, socketPath, maxLineBytes, (line) => {
+    if (!("text" in line)) return;
+    const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string; event?: string };
+    if (answer.event !== undefined) {
+      onEvent(answer as unknown as Fields);
+      return;
+    }
+    const waiter = waiting.get(answer.id);
+    waiting.delete(answer.id);
+    if (answer.ok) waiter?.resolve(answer as unknown as Fields);
+    else waiter?.reject(new SandboxError(`The ${what} refused: ${answer.error}`));
+  });
+  void link.ended.then(async () => {
+    await sandbox.terminate();
+    const words = (await sandbox.exited).outputTail.trim().split("\n").at(-1);
+    failure = new SandboxError(`The ${what} ended${words ? `: ${words}` : ""}`);
+    for (const waiter of waiting.values()) waiter.reject(failure);
+    waiting.clear();
+  });
+  return (request) =>
+    new Promise((resolve, reject) => {
+      if (failure) throw failure;
+      const id = nextId++;
+      waiting.set(id, { resolve, reject });
+      link.send({ id, ...request });
+    });
+}

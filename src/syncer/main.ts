@@ -1,0 +1,56 @@
+/**
+ * The syncer as a process: looks every few seconds, and obeys its control socket: `follow` (events `{event: "synced"}`
+ * with a summary whenever it changed), `drain` (all that can be sent within `withinMs`), both answered with a summary.
+ */
+import { setTimeout } from "node:timers/promises";
+import { type ControlPeer, type ControlRequest, openControlServer } from "../control-server.ts";
+import { messageOf } from "../errors.ts";
+import { type SyncSummary, summaryOf } from "./sync-summary.ts";
+import { Syncer } from "./syncer.ts";
+import { readSyncerConfig } from "./syncer-config.ts";
+
+/** exit code of a wrong setting */
+const exitUsage = 2;
+
+const stop = new AbortController();
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
+
+try {
+  const config = readSyncerConfig(process.env["MODAL_SB_SYNCER"]);
+  await using syncer = new Syncer(config);
+  await serve(syncer, config.controlPath, config.intervalMs);
+} catch (error) {
+  process.stderr.write(`the syncer cannot go on: ${messageOf(error)}\n`);
+  process.exitCode = exitUsage;
+}
+
+async function serve(syncer: Syncer, controlPath: string, intervalMs: number): Promise<void> {
+  const followers = new Set<ControlPeer>();
+  let told = "";
+  const tell = (summary: SyncSummary) => {
+    const words = JSON.stringify(summary);
+    if (words === told) return;
+    told = words;
+    for (const peer of followers) peer.send({ event: "synced", summary });
+  };
+  const perform = async (request: ControlRequest, peer: ControlPeer) => {
+    switch (request["op"]) {
+      case "follow":
+        followers.add(peer);
+        peer.onClose(() => followers.delete(peer));
+        return { summary: summaryOf(syncer.status()) };
+      case "drain": {
+        const summary = summaryOf(await syncer.drain(Date.now() + Number(request["withinMs"] ?? 0)));
+        tell(summary);
+        return { summary };
+      }
+      default:
+        throw new Error("Unknown op: it is one of follow, drain");
+    }
+  };
+  await using _control = await openControlServer(controlPath, perform);
+  while (!stop.signal.aborted) {
+    tell(summaryOf(await syncer.poll()));
+    await setTimeout(intervalMs, undefined, { signal: stop.signal }).catch(() => {});
+  }
+}

@@ -1,0 +1,107 @@
+/** From a training in a real sandbox to a real trackio server, with no token in the sandbox. */
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Secret } from "../../src/secret.ts";
+import { openSession } from "../../src/session/session.ts";
+import { freePort } from "../helpers/free-port.ts";
+import { shellInside } from "../helpers/run-inside.ts";
+import { type RunningSession, runningSession } from "../helpers/running-session.ts";
+import { temporaryFolder } from "../helpers/temporary-folder.ts";
+import { isInstalled, newest, quiet, runsOf } from "../syncer/runs.ts";
+import { startTrackio, writeToken } from "../syncer/trackio.ts";
+
+const metricsTo = (server: string) => ({
+  ...{ server, writeToken: new Secret(writeToken), spaces: [], withMedia: true },
+  ...{ intervalMs: 1000, maxBytesPerHour: 2 ** 30 },
+});
+
+/** Python with trackio in the sandbox; its packages are lent to the data volume. */
+async function trainInside({ session, provider, agent }: RunningSession, code: string): Promise<void> {
+  await session.ready;
+  const data = (await provider.peek(`${session.name}-data`)) ?? "";
+  const packages = join(homedir(), ".cache/modal-sb-test", `trackio-${newest}`);
+  execFileSync("cp", ["-rl", "--no-clobber", packages, join(data, "packages")]);
+  const quoted = `import trackio\n${code}`.replaceAll("'", "'\\''");
+  const { code: exit, stdout } = await shellInside(
+    await agent(),
+    `PYTHONPATH=/data/packages python3 -c '${quoted}' 2>&1`,
+  );
+  assert.equal(exit, 0, stdout);
+}
+
+const run = (name: string, rows: number) => `
+trackio.init(project="p", name="${name}", ${quiet})
+for i in range(${rows}): trackio.log({"loss": 1 / (i + 1)})
+trackio.finish()
+`;
+
+test("what a training logs reaches the server, the last rows at the session's end; the sandbox has no token", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using remote = await temporaryFolder();
+  await using server = await startTrackio(newest, "own", remote.path);
+  {
+    await using running = await runningSession({ changes: { metrics: metricsTo(server.address) } });
+    await trainInside(running, run("first", 30));
+    await running.waitFor("metrics", ({ sent, waiting }) => sent === 30 && waiting === 0);
+    assert.deepEqual(runsOf(remote.path), { first: 30 });
+    assert.deepEqual(running.session.metrics()?.destinations, [server.address]);
+    const agent = await running.agent();
+    const processes = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'";
+    const { stdout: seen } = await shellInside(agent, processes);
+    assert.ok(!seen.includes(writeToken) && !seen.includes("syncer") && seen.includes("TRACKIO_DIR="));
+    const folders = "/app /data/home /data/sessions /data/trackio /etc /run /tmp /trackio";
+    const found = await shellInside(agent, `grep -rls ${writeToken} ${folders}; ls /state /run/secrets 2>&1`);
+    assert.deepEqual(found.stdout.match(/'\S+'/g), ["'/state'", "'/run/secrets'"], found.stdout);
+    // these are sent by the drain, after the agent's last publication
+    await trainInside(running, run("last", 7));
+  }
+  assert.deepEqual(runsOf(remote.path), { first: 30, last: 7 });
+});
+
+test("a server that is away is said at the end; the rows are kept, and go out when the session is opened again", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using remote = await temporaryFolder();
+  const port = await freePort();
+  const metrics = metricsTo(`http://127.0.0.1:${port}/`);
+  await using running = await runningSession({ changes: { metrics } });
+  await trainInside(running, run("kept", 12));
+  await running.waitFor("metrics", ({ errors }) => /cannot be reached/.test(errors[0] ?? ""));
+  await running.session[Symbol.asyncDispose]();
+  const notice = await running.waitFor("host_notice", ({ kind }) => kind === "warning");
+  assert.match(notice.message, /not (?:all )?.*sent \(p: 127\.0\.0\.1:\d+ cannot be reached .*They are kept/i);
+  await using _server = await startTrackio(newest, "own", remote.path, port);
+  await using again = await openSession({ ...running.options, metrics });
+  await again.ready;
+  await again[Symbol.asyncDispose]();
+  assert.deepEqual(runsOf(remote.path), { kept: 12 });
+});
+
+test("a sandbox that is killed takes no row with it that trackio had committed", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using remote = await temporaryFolder();
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using running = await runningSession({ changes: { metrics: metricsTo(server.address) } });
+  await trainInside(running, run("killed", 20));
+  await running.session.kill();
+  assert.equal((await running.say("go on")).result, "success");
+  await running.waitFor("metrics", ({ sent, waiting }) => sent === 20 && waiting === 0);
+  assert.deepEqual(runsOf(remote.path), { killed: 20 });
+});
+
+test("a syncer that is killed is started again, and sends nothing twice", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using remote = await temporaryFolder();
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using running = await runningSession({ changes: { metrics: metricsTo(server.address) } });
+  await trainInside(running, run("one", 10));
+  await running.waitFor("metrics", ({ sent }) => sent === 10);
+  const syncer = await running.provider.find(`${running.session.name}-syncer`);
+  await syncer?.exec(["/bin/kill", "-9", "2"]);
+  await running.waitFor("host_notice", ({ message }) => /syncer of metrics ended, and is started again/.test(message));
+  await trainInside(running, run("two", 5));
+  await running.waitFor("metrics", ({ sent, waiting }) => sent === 5 && waiting === 0);
+  assert.deepEqual(runsOf(remote.path), { one: 10, two: 5 });
+});
