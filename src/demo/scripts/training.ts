@@ -1,6 +1,6 @@
 /**
- * The demo's agent: looks around, tries to get out, writes a training loop, runs it, and reports what it saw.
- * Whatever it says of files, refusals, keys and numbers is read from the results of its tools.
+ * The demo's agent: looks around, tries to get out, writes a training loop that logs to trackio, runs it, and reports.
+ * Whatever it says of files, refusals, keys, numbers and metrics is read from the results of its tools.
  */
 import type { ModelRequest, ToolCall } from "../model-request.ts";
 import { type Block, type Reply, type Script, script, text, toolUse } from "../script.ts";
@@ -13,7 +13,7 @@ export interface Outside {
 }
 
 export const trainingPrompt = ({ path, url }: Outside): string =>
-  `Look around, check that you can read neither ${path} nor ${url}, then write a small training loop and run it.`;
+  `Look around, check that you can read neither ${path} nor ${url}, then write a small training loop, run it, and log its metrics.`;
 
 /** A second turn, which can be answered only from the first. */
 export const followUpPrompt = "What was the final loss, and in which file is the loop?";
@@ -22,7 +22,10 @@ export function training(): Script {
   return script(
     [
       { when: /final loss/i, replies: [recall] },
-      { when: /training/i, replies: [lookAround, tryToGetOut, showKey, writeProgram, runProgram, report] },
+      {
+        when: /training/i,
+        replies: [lookAround, tryToGetOut, showKey, installTrackio, writeProgram, runProgram, report],
+      },
     ],
     text("I am a scripted model: I can do a small training, and tell you its final loss."),
   );
@@ -64,14 +67,27 @@ function showKey(request: ModelRequest): Reply {
   ];
 }
 
-function writeProgram(request: ModelRequest): Reply {
+function installTrackio(request: ModelRequest): Reply {
   const [, key] = /ANTHROPIC_API_KEY=(\S+)/.exec(resultsIn(request)) ?? [];
   const seen =
     key === undefined ? "I see no API key." : `${key} is all I have, and the proxy decides what it is good for.`;
   return [
-    text(`${seen} Now the training loop.`),
-    toolUse("Write", { file_path: programPath(request), content: trainingProgram }),
+    text(`${seen} Next I install trackio, for the metrics; that takes a while.`),
+    toolUse("Bash", { command: installCommand, timeout: installTimeoutMs }),
   ];
+}
+
+const installTimeoutMs = 300_000;
+const installCommand =
+  "set -o pipefail; pip install -qq --disable-pip-version-check trackio==0.43.0 2>&1 | tail -n 3 && " +
+  "python3 -c 'import trackio; print(\"trackio\", trackio.__version__)'";
+
+function writeProgram(request: ModelRequest): Reply {
+  const [install] = callsOf(request, "Bash").slice(-1);
+  const words = install?.result?.isError
+    ? `trackio could not be installed: ${lastLineOf(install)}. The training loop works without it.`
+    : "Now the training loop.";
+  return [text(words), toolUse("Write", { file_path: programPath(request), content: trainingProgram })];
 }
 
 function runProgram(request: ModelRequest): Reply {
@@ -82,9 +98,16 @@ function report(request: ModelRequest): Reply {
   const losses = lossesIn(resultsIn(request));
   const [first, last] = [losses.at(0), losses.at(-1)];
   if (first === undefined || last === undefined) return text(`The training failed: ${resultsIn(request)}`);
-  return text(
-    `The training ran: its loss fell from ${first.loss} in epoch ${first.epoch} to ${last.loss} in epoch ${last.epoch}.`,
-  );
+  const fall = `from ${first.loss} in epoch ${first.epoch} to ${last.loss} in epoch ${last.epoch}`;
+  return text(`The training ran: its loss fell ${fall}. ${metricsVerdict(resultsIn(request))}`);
+}
+
+/** From the lines that the program prints about its metrics. */
+function metricsVerdict(output: string): string {
+  const [, project, run] = /^metrics: project (\S+), run (\S+)$/m.exec(output) ?? [];
+  if (project !== undefined) return `Every epoch is logged with trackio, in project ${project}, run ${run}.`;
+  const [, reason = "the program does not say why"] = /^no metrics: (.+)$/m.exec(output) ?? [];
+  return `No metrics were logged: ${reason}.`;
 }
 
 function recall(request: ModelRequest): Reply {
@@ -114,8 +137,9 @@ function outsideOf({ userText }: ModelRequest): Outside {
 }
 
 function verdict(what: string, call: ToolCall | undefined): string {
-  const reason = outputOf(call).trim().split("\n").at(-1);
-  return call?.result?.isError ? `${what} is out of reach: ${reason}` : `${what} CAN BE REACHED, and must not be.`;
+  return call?.result?.isError
+    ? `${what} is out of reach: ${lastLineOf(call)}`
+    : `${what} CAN BE REACHED, and must not be.`;
 }
 
 function callsOf(request: ModelRequest, name: string): ToolCall[] {
@@ -124,6 +148,10 @@ function callsOf(request: ModelRequest, name: string): ToolCall[] {
 
 function outputOf(call: ToolCall | undefined): string {
   return call?.result?.text ?? "";
+}
+
+function lastLineOf(call: ToolCall | undefined): string {
+  return outputOf(call).trim().split("\n").at(-1) ?? "";
 }
 
 function resultsIn(request: ModelRequest): string {
