@@ -108,6 +108,23 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
     assert.equal((await shellInside(sandbox, "cat /data/file /data/folder/file")).stdout, "one\ntwo\n");
   });
 
+  test(`${name}: a volume that is read by another sandbox shows what its writer puts there, and cannot be written to`, async () => {
+    await using provider = await open();
+    await using volume = await provider.volume("shared");
+    await using writer = await provider.create(sandboxSpec({ volumes: [{ volume, path: "/out" }] }));
+    await shellInside(writer, "echo one > /out/first; chmod 644 /out/first");
+    const changes = { role: "syncer", volumes: [{ volume, path: "/in", readOnly: true }] } as const;
+    await using reader = await provider.create(sandboxSpec(changes));
+    await reader.refreshVolumes();
+    assert.equal((await shellInside(reader, "cat /in/first")).stdout, "one\n");
+    await shellInside(writer, "echo two > /out/draft; chmod 644 /out/draft; mv /out/draft /out/second");
+    await reader.refreshVolumes();
+    assert.equal((await shellInside(reader, "cat /in/second")).stdout, "two\n");
+    const attempts = "echo x > /in/third; echo x >> /in/first; rm /in/first; mkdir /in/folder";
+    assert.equal((await shellInside(reader, `(${attempts}) 2>&1 | grep -c 'Read-only file system'`)).stdout, "4\n");
+    assert.equal((await shellInside(writer, "cat /out/first; ls /out")).stdout, "one\nfirst\nsecond\n");
+  });
+
   test(`${name}: a secret is readable where it belongs and in no environment or argument`, async () => {
     await using provider = await open();
     const value = `canary-${"x".repeat(20)}`;
