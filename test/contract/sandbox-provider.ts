@@ -120,8 +120,9 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
     await shellInside(writer, "echo two > /out/draft; chmod 644 /out/draft; mv /out/draft /out/second");
     await reader.refreshVolumes();
     assert.equal((await shellInside(reader, "cat /in/second")).stdout, "two\n");
-    const attempts = "echo x > /in/third; echo x >> /in/first; rm /in/first; mkdir /in/folder";
-    assert.equal((await shellInside(reader, `(${attempts}) 2>&1 | grep -c 'Read-only file system'`)).stdout, "4\n");
+    await shellInside(reader, "echo x >> /in/first; rm -f /in/first");
+    const { stderr } = await shellInside(reader, "echo x > /in/third; mkdir /in/folder");
+    assert.equal(stderr.match(/Read-only file system/g)?.length, 2, stderr);
     assert.equal((await shellInside(writer, "cat /out/first; ls /out")).stdout, "one\nfirst\nsecond\n");
   });
 
