@@ -41,6 +41,8 @@ export interface DeltaRequest {
 
 /** longest value of a column, in bytes */
 const maxValueBytes = 4 * 1024 * 1024;
+/** of a value's brackets in each other: servers give up at about a thousand, and with them on all of a request */
+const maxDepth = 100;
 /** names of runs, keys and the like */
 const maxNameBytes = 1024;
 /** what SQLite itself may hold, in bytes */
@@ -49,7 +51,7 @@ const heapBytes = 256 * 1024 * 1024;
 const lockTimeoutMs = 2000;
 
 type Value = string | number | null;
-type Row = Record<string, Value>;
+export type Row = Record<string, Value>;
 
 /** What is new after the positions. Throws an Error that says what is wrong with the file. */
 export function readDelta({ path, access, after, maxRows, maxBytes, only }: DeltaRequest): Delta {
@@ -107,7 +109,7 @@ export function countRuns(path: string, access: Access, table: CountedTable, upT
 }
 
 /** Opens the file for one reading; it is never kept open, so that its folder can be taken away. */
-function withDatabase<Result>(path: string, access: Access, read: (db: DatabaseSync) => Result): Result {
+export function withDatabase<Result>(path: string, access: Access, read: (db: DatabaseSync) => Result): Result {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   let db: DatabaseSync | undefined;
   try {
@@ -139,7 +141,7 @@ function isOpen(device: bigint, inode: bigint, own: number): boolean {
 }
 
 /** Which of the tables and columns are there: older databases have fewer. */
-class Schema {
+export class Schema {
   readonly #columns = new Map<string, Set<string>>();
 
   constructor(db: DatabaseSync) {
@@ -227,7 +229,7 @@ function take(db: DatabaseSync, schema: Schema, table: Table, row: Row, delta: D
   if (size > maxValueBytes) return unusable(`it has ${size} bytes, more than ${maxValueBytes}`);
   if (!row["runId"] || !row["run"]) return unusable("its run has no name, or one that is too long");
   if (table === "configs") {
-    if (!isObject(row["config"])) return unusable("its config is not a JSON object");
+    if (!isObject(row["config"])) return unusable("its config is not a JSON object, or too deep");
     const [key, run, config] = [textOf(row["runId"]), textOf(row["run"]), textOf(row["config"])];
     const carrier = carrierOf(db, schema, key);
     delta.configs.push({ id, key, run, config, carrier } satisfies ConfigRow);
@@ -251,7 +253,7 @@ function take(db: DatabaseSync, schema: Schema, table: Table, row: Row, delta: D
     delta.alerts.push({ ...common, ...words, step: step === null ? null : String(BigInt(step)) } satisfies AlertRow);
     return size;
   }
-  if (!isObject(row["metrics"])) return unusable("its metrics are not a JSON object");
+  if (!isObject(row["metrics"])) return unusable("its metrics are not a JSON object, or too deep");
   const measured = { ...common, metrics: textOf(row["metrics"]) };
   if (table === "system_metrics") {
     delta.system_metrics.push(measured satisfies SystemRow);
@@ -326,10 +328,21 @@ function isObject(value: Value | undefined): boolean {
 }
 
 function isJson(value: Value | undefined): boolean {
+  const text = textOf(value);
   try {
-    JSON.parse(textOf(value ?? ""));
-    return true;
+    JSON.parse(text);
+    return !isDeeperThan(maxDepth, text);
   } catch {
     return false;
   }
+}
+
+/** Of JSON. */
+function isDeeperThan(most: number, text: string): boolean {
+  let depth = 0;
+  for (const [bracket] of text.replace(/"(?:[^"\\]|\\.)*"/g, "").matchAll(/[[\]{}]/g)) {
+    depth += bracket === "[" || bracket === "{" ? 1 : -1;
+    if (depth > most) return true;
+  }
+  return false;
 }

@@ -13,7 +13,7 @@ export interface SyncSummary {
   destinations: string[];
   /** why rows are not going out, in words; the first few */
   errors: string[];
-  /** rows and files that are left out, in words; the last few */
+  /** rows and files that are left out, in words: of each project the last few, then files of the folder */
   problems: string[];
 }
 
@@ -30,7 +30,10 @@ export function summaryOf({ projects, problems }: SyncStatus): SyncSummary {
     syncedAt: times.length > 0 ? Math.max(...times) : null,
     destinations: few(projects.flatMap(({ destination }) => destination ?? [])),
     errors: few(projects.flatMap(({ project, error }) => (error === null ? [] : [`${project}: ${error}`]))),
-    problems: few([...problems, ...projects.flatMap((project) => project.problems)].reverse()),
+    problems: few([
+      ...projects.flatMap((project) => project.problems.map((words) => `${project.project}: ${words}`)).reverse(),
+      ...problems,
+    ]),
   };
 }
 

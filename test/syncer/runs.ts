@@ -92,8 +92,8 @@ for name in ("kept", "renamed", "deleted"):
     for i in range(5): trackio.log({"loss": i})
     trackio.finish()
 `;
-export function runsOf(folder: string): Record<string, number> {
-  const db = new DatabaseSync(join(folder, "p.db"), { readOnly: true });
+export function runsOf(folder: string, project = "p"): Record<string, number> {
+  const db = new DatabaseSync(join(folder, `${project}.db`), { readOnly: true });
   const rows = db.prepare("SELECT run_name AS name, COUNT(*) AS n FROM metrics GROUP BY run_name").all();
   db.close();
   return Object.fromEntries(rows.map((row) => [String(row["name"]), Number(row["n"])]));
