@@ -93,7 +93,7 @@ async function known(session: string, provider: Provider): Promise<string> {
 }
 
 /** The oldest first. */
-function sessionsByTime({ settings }: Config): string[] {
+export function sessionsByTime({ settings }: Config): string[] {
   const folder = join(settings.stateFolder, "sessions");
   if (!existsSync(folder)) return [];
   return readdirSync(folder)

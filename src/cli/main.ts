@@ -56,6 +56,12 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
     if (request.command === "usage") return await showUsage(request, provider, config, output);
     return await showAudit(request, provider, config, output, stop);
   }
+  if (request.command === "metrics") {
+    const { showMetrics } = await import("./metrics.ts");
+    const { config, environment } = configOf(request.flags);
+    await using provider = await openProvider(config, environment);
+    return await showMetrics(request, provider, config, output, stop);
+  }
   if (request.command === "sync") {
     const { sync } = await import("./sync.ts");
     const { config, environment } = configOf(request.flags);

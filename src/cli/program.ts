@@ -2,6 +2,7 @@
 import { Command, Option } from "@commander-js/extra-typings";
 import { type SettingName, settings } from "../config/schema.ts";
 import type { ChatOptions } from "./chat.ts";
+import type { MetricsRequest } from "./metrics.ts";
 import type { SyncRequest } from "./sync.ts";
 
 /** What the user asked for. */
@@ -10,6 +11,7 @@ export type Request =
   | { command: "doctor"; flags: ChatOptions["flags"] }
   | { command: "usage"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean }
   | { command: "audit"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean; follow: boolean }
+  | ({ command: "metrics"; flags: ChatOptions["flags"] } & MetricsRequest)
   | ({ command: "sync"; flags: ChatOptions["flags"] } & SyncRequest)
   | { command: "demo" };
 
@@ -57,6 +59,10 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
       collect,
     )
     .option("--huggingface", "let the sandbox read what your Hugging Face token may read")
+    .option(
+      "--metrics <destination>",
+      "who gets the metrics of trainings: a trackio Space as owner/name, or owner/name:create to make it when it is missing; or the address of a trackio server",
+    )
     .option("--anthropic-origin <origin>", describe("anthropicOrigin"))
     .option(
       "--allow-host <hostname>",
@@ -103,12 +109,35 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
     .action((session, { json = false, follow = false }) =>
       onRequest({ command: "audit", flags: flagsOf(program.opts()), session, json, follow }),
     );
+  addMetrics(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
   addSync(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
   program
     .command("demo")
     .description("run the whole system without an account, with a scripted model in place of the API")
     .action(() => onRequest({ command: "demo" }));
   return program;
+}
+
+type MetricsAsked = { command: "metrics" } & MetricsRequest;
+
+function addMetrics(program: Pick<Command, "command">, onRequest: (asked: MetricsAsked) => void): void {
+  program
+    .command("metrics [session]")
+    .description(
+      "what a session's programs have logged with trackio: runs, latest values and curves; the latest session when none is named",
+    )
+    .option("--folder <path>", "any trackio folder of this machine, in place of a session")
+    .option("--project <name>", "only this project; can be repeated", collect)
+    .option("--run <name>", "only this run, by its name or id; can be repeated", collect)
+    .option("--metric <name>", "only this metric, or all below it (eval for eval/loss); can be repeated", collect)
+    .option("-f, --follow", "draw anew when something is logged, until it is interrupted")
+    .option("--json", "one JSON object a run and line: its rows, steps, config and latest values")
+    .action((session, { folder, project = [], run = [], metric = [], follow = false, json = false }) =>
+      onRequest({
+        ...{ command: "metrics", session, folder, follow, json },
+        ...{ projects: project, runs: run, metrics: metric },
+      }),
+    );
 }
 
 type SyncAsked = { command: "sync" } & SyncRequest;
@@ -136,7 +165,7 @@ declare function buildProgramType(): ReturnType<typeof buildProgram>;
 
 function flagsOf(options: Options): ChatOptions["flags"] {
   const { model, maxTurns, instructions, keyFile, keyCommand, anthropicOrigin, provider, stateFolder } = options;
-  const { allowHost, budgetUsd, github, huggingface } = options;
+  const { allowHost, budgetUsd, github, huggingface, metrics } = options;
   const egress = options.dangerouslyAllowAllHostnames
     ? "dangerously-allow-all-hostnames"
     : allowHost && { allow: allowHost };
@@ -155,6 +184,7 @@ function flagsOf(options: Options): ChatOptions["flags"] {
     },
     github: github && { repositories: Object.fromEntries(github.map(repositoryOf)) },
     huggingface: huggingface && {},
+    metrics: metrics === undefined ? undefined : destinationOf(metrics),
   };
 }
 
@@ -162,6 +192,13 @@ function flagsOf(options: Options): ChatOptions["flags"] {
 function repositoryOf(word: string): [name: string, access: string] {
   const colon = word.lastIndexOf(":");
   return colon === -1 ? [word, "read"] : [word.slice(0, colon), word.slice(colon + 1)];
+}
+
+/** An address is a server; "owner/name:create" is a private Space that may be made. */
+function destinationOf(word: string): object {
+  if (word.includes("://")) return { server: word };
+  const [, name = word, create] = /^(.*?)(:create)?$/.exec(word) ?? [];
+  return { spaces: [name], ...(create && { create: "private" }) };
 }
 
 function collect(value: string, earlier: string[] | undefined): string[] {

@@ -1,6 +1,7 @@
 /** A process that opens untrusted databases, so that the one with the token need not: a request a line, an answer a line. */
 import { createInterface } from "node:readline";
 import { messageOf } from "../errors.ts";
+import { fragmentsByProject, readCurves } from "./curves.ts";
 import { countRuns, readDelta } from "./database.ts";
 import type { ReaderRequest } from "./reader.ts";
 
@@ -10,12 +11,21 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 function answerTo(request: ReaderRequest): object {
   try {
-    const value =
-      request.op === "delta"
-        ? readDelta(request)
-        : countRuns(request.path, request.access, request.table, request.upTo);
-    return { value };
+    return { value: valueFor(request) };
   } catch (error) {
     return { error: messageOf(error) };
+  }
+}
+
+function valueFor(request: ReaderRequest): unknown {
+  switch (request.op) {
+    case "delta":
+      return readDelta(request);
+    case "count":
+      return countRuns(request.path, request.access, request.table, request.upTo);
+    case "curves":
+      return readCurves(request);
+    case "fragments":
+      return fragmentsByProject(request.fragments);
   }
 }

@@ -2,12 +2,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { CurvesRequest, FragmentPath, ProjectCurves } from "./curves.ts";
 import type { Access, DeltaRequest } from "./database.ts";
 import type { CountedTable, Delta, RunCount } from "./rows.ts";
 
 export type ReaderRequest =
   | ({ op: "delta" } & DeltaRequest)
-  | { op: "count"; path: string; access: Access; table: CountedTable; upTo: number };
+  | { op: "count"; path: string; access: Access; table: CountedTable; upTo: number }
+  | ({ op: "curves" } & CurvesRequest)
+  | { op: "fragments"; fragments: readonly FragmentPath[] };
 
 /** a file that takes longer is hostile or too big, in milliseconds */
 const timeoutMs = 30_000;
@@ -32,6 +35,16 @@ export class Reader implements Disposable {
   /** Counts the rows of each run in a table, up to an id. */
   countRuns(path: string, access: Access, table: CountedTable, upTo: number): Promise<RunCount[]> {
     return this.#ask({ op: "count", path, access, table, upTo }) as Promise<RunCount[]>;
+  }
+
+  /** What a project's runs have measured; rejects with an Error that says what is wrong with its database. */
+  curves(request: CurvesRequest): Promise<ProjectCurves> {
+    return this.#ask({ op: "curves", ...request }) as Promise<ProjectCurves>;
+  }
+
+  /** The fragments of each project, by its name in trackio's form. */
+  fragmentsByProject(fragments: readonly FragmentPath[]): Promise<Record<string, FragmentPath[]>> {
+    return this.#ask({ op: "fragments", fragments }) as Promise<Record<string, FragmentPath[]>>;
   }
 
   [Symbol.dispose](): void {
