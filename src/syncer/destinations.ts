@@ -14,6 +14,8 @@ export interface DestinationRules {
   writeToken?: Secret | undefined;
   /** address of a Space, with `{subdomain}` in it */
   spaceAddress?: string | undefined;
+  /** origin of the Hub; another one than Hugging Face's in tests */
+  hubUrl?: string | undefined;
 }
 
 export interface Destination {
@@ -43,19 +45,13 @@ export class Destinations {
     const [owner] = wanted.split("/");
     const isAllowed = spaces.some((space) => space.toLowerCase() === wanted.toLowerCase() || space === `${owner}/*`);
     if (!isAllowed) return `the Space ${wanted} is not allowed`;
-    return this.#make(wanted.toLowerCase(), () => this.#space(wanted));
+    return this.#make(wanted.toLowerCase(), () => spaceServer(wanted, this.#rules));
   }
 
   #make(name: string, server: () => TrackioServer): Destination {
     const made = this.#made.get(name) ?? { name, server: server() };
     this.#made.set(name, made);
     return made;
-  }
-
-  #space(spaceId: string): TrackioServer {
-    const { spaceAddress = defaultSpaceAddress, hfToken } = this.#rules;
-    const base = new URL(spaceAddress.replace("{subdomain}", subdomainOf(spaceId)));
-    return new TrackioServer(base, hfToken ? { kind: "bearer", token: hfToken } : { kind: "none" });
   }
 
   #selfHosted(address: string): TrackioServer {
@@ -65,6 +61,19 @@ export class Destinations {
     if (!base.pathname.endsWith("/")) base.pathname += "/";
     return new TrackioServer(base, proof);
   }
+}
+
+/** Whether a trackio server answers at a Space's address now. */
+export async function isTrackio(spaceId: string, rules: DestinationRules): Promise<boolean> {
+  return await spaceServer(spaceId, rules).probe().then(
+    () => true,
+    () => false,
+  );
+}
+
+function spaceServer(spaceId: string, { spaceAddress = defaultSpaceAddress, hfToken }: DestinationRules): TrackioServer {
+  const base = new URL(spaceAddress.replace("{subdomain}", subdomainOf(spaceId)));
+  return new TrackioServer(base, hfToken ? { kind: "bearer", token: hfToken } : { kind: "none" });
 }
 
 export function isSpaceId(text: string): boolean {

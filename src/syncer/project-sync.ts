@@ -75,13 +75,22 @@ export class ProjectSync {
     await this.#sendMetrics(delta, step);
     await this.#sendRows("system_metrics", delta, step);
     await this.#sendRows("alerts", delta, step);
-    step.waiting = countedTables.reduce(
-      (sum, table) => sum + Math.max(0, delta.last[table] - this.#progress.positions[table].id),
-      0,
-    );
+    step.waiting = this.#waiting(delta.last);
     const areAllBehind = step.waiting === 0 && delta.last.configs <= this.#progress.positions.configs.id;
     step.hasMore = !areAllBehind && JSON.stringify(this.#progress.positions) !== before;
     return step;
+  }
+
+  /** About how many rows are yet to be sent, without asking the destination. */
+  async countWaiting(): Promise<number> {
+    const { reader, path, access } = this.#parts;
+    const { positions } = this.#progress;
+    const { last } = await reader.delta({ path, access, after: positions, maxRows: 1, maxBytes: 1 });
+    return this.#waiting(last);
+  }
+
+  #waiting(last: Delta["last"]): number {
+    return countedTables.reduce((sum, table) => sum + Math.max(0, last[table] - this.#progress.positions[table].id), 0);
   }
 
   /** Compares both sides; sends again what the server lost, and respects what somebody renamed or deleted there. */

@@ -40,7 +40,7 @@ const maxFailuresInARow = 12;
 
 /**
  * Sends all entries in one request. When the server cannot take them, finds the ones it cannot take, by halves. Returns
- * those. Throws a ServerFailure of kind `later` when it takes none: nothing is then known about the entries.
+ * those. Throws a ServerFailure of kind `content` when it takes none: nothing is then known about single entries.
  */
 export async function sendEntries(
   entries: readonly Entry[],
@@ -57,7 +57,7 @@ export async function sendEntries(
     } catch (error) {
       if (!(error instanceof ServerFailure) || error.kind !== "content") throw error;
       failures += 1;
-      if (failures >= maxFailuresInARow) throw new ServerFailure("later", error.message);
+      if (failures >= maxFailuresInARow) throw error;
       const [only] = part;
       if (part.length === 1 && only) {
         refused.push({ id: only.id, reason: error.message });
@@ -69,7 +69,7 @@ export async function sendEntries(
   };
   await attempt(entries);
   if (refused.length > 0 && !hasSucceeded) {
-    throw new ServerFailure("later", refused[0]?.reason ?? "the server takes no row");
+    throw new ServerFailure("content", refused[0]?.reason ?? "the server takes no row");
   }
   return refused;
 }

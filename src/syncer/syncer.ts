@@ -65,6 +65,8 @@ interface Project {
   fingerprint: string;
   verifiedAt: number;
   retriedAt: number;
+  /** for what of it the destination does not take: the others go on */
+  backoff: Backoff;
   /** a Space named for it that has been seen once; it counts when it is seen twice */
   wanted: string | undefined;
 }
@@ -144,6 +146,7 @@ export class Syncer implements AsyncDisposable {
       const isUnchanged = project.fingerprint === file.fingerprint && this.#polls % pollsPerFullLook !== 0;
       const isDue = Date.now() - project.verifiedAt >= verifyMs;
       if (isUnchanged && !isForced && !isDue) continue;
+      if (Date.now() < project.backoff.until && !isForced) continue;
       const { name } = project.destination;
       byDestination.set(name, [...(byDestination.get(name) ?? []), project]);
     }
@@ -192,7 +195,7 @@ export class Syncer implements AsyncDisposable {
       spend: this.#spend,
       withMedia,
     });
-    const times = { verifiedAt: 0, retriedAt: Date.now() };
+    const times = { verifiedAt: 0, retriedAt: Date.now(), backoff: new Backoff() };
     const project: Project = { sync, destination, status, fingerprint: "", wanted: undefined, ...times };
     this.#projects.set(file.project, project);
     return project;
@@ -253,11 +256,15 @@ export class Syncer implements AsyncDisposable {
     } catch (error) {
       if (!(error instanceof ServerFailure)) throw error;
       backoff.fail(Date.now(), error.retryAfterMs);
-      for (const { status } of open) status.error = error.message;
+      for (const { status, sync } of open) {
+        status.error = error.message;
+        // a file that cannot be read is told of when its turn comes
+        status.waiting = await sync.countWaiting().catch(() => status.waiting);
+      }
     }
   }
 
-  /** True when there is more to send. Only failures of the server are thrown. */
+  /** True when there is more to send. Only what keeps the destination from all projects is thrown. */
   async #step(project: Project, fingerprint: string, isForced: boolean): Promise<boolean> {
     const { sync, status } = project;
     try {
@@ -279,10 +286,16 @@ export class Syncer implements AsyncDisposable {
       }
       await this.#sendMedia(project);
       project.fingerprint = fingerprint;
+      project.backoff.succeed();
       status.syncedAt = now;
       return false;
     } catch (error) {
-      if (error instanceof ServerFailure) throw error;
+      if (error instanceof ServerFailure) {
+        if (error.kind !== "content") throw error;
+        project.backoff.fail(Date.now());
+        status.error = error.message;
+        return false;
+      }
       status.error = `${project.status.project}.db cannot be read: ${sanitizeText(messageOf(error))}`;
       return false;
     }

@@ -69,7 +69,13 @@ export class TrackioServer {
   async call(name: string, kwargs: string): Promise<unknown> {
     const body = `{"args":[],"kwargs":${kwargs}}`;
     const headers = { "content-type": "application/json" };
-    const answer = await this.#fetch(`api/${name}`, { method: "POST", headers, body }, requestTimeoutMs);
+    const answer = await this.#fetch(`api/${name}`, { method: "POST", headers, body }, requestTimeoutMs).catch(
+      (error) => {
+        // a server that misses what was sent could not read the request: something in it is not to its taste
+        const [, missing] = /missing required parameter: (\w+)/i.exec(messageOf(error)) ?? [];
+        throw missing && kwargs.includes(`"${missing}":`) ? new ServerFailure("content", messageOf(error)) : error;
+      },
+    );
     if (answer === null || typeof answer !== "object" || !("data" in answer)) {
       throw new ServerFailure("later", `${this.#base.host} answered ${name} with something else than data`);
     }

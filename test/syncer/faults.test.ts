@@ -198,3 +198,23 @@ test("a row that the server refuses is kept, and sent when it is taken; damaged 
   assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5, deleted: 5 });
   assert.equal(readdirSync(join(remote.path, "other")).filter((name) => name.includes(".damaged-")).length, 1);
 });
+
+test("a project of which the server takes nothing keeps no other one waiting", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  await python(newest, local.path, threeRuns);
+  const db = new DatabaseSync(join(local.path, "all-bad.db"));
+  db.exec(`CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_id TEXT, timestamp TEXT, run_name TEXT, step INTEGER,
+      log_id TEXT, metrics TEXT);
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+    INSERT INTO metrics SELECT i, 'r', 't', 'r', i, 'l' || i, '{"half of a letter":"\\ud800"}' FROM n`);
+  db.close();
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using syncer = syncerTo(server.address, { folder: local.path, statePath: join(remote.path, "state/sync.db") });
+  const { projects } = await syncer.poll(true);
+  const found = new Map(projects.map((project) => [project.project, project]));
+  assert.match(found.get("all-bad")?.error ?? "", /answered 500: .*surrogates not allowed/);
+  assert.deepEqual([found.get("p")?.error, found.get("p")?.waiting], [null, 0]);
+  assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5, deleted: 5 });
+});
