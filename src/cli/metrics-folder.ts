@@ -2,7 +2,7 @@
 import { sanitizeDeep, sanitizeText } from "../sanitize.ts";
 import type { FragmentPath, ProjectCurves, RunCurves } from "../syncer/curves.ts";
 import type { Access } from "../syncer/database.ts";
-import { Reader } from "../syncer/reader.ts";
+import { type OpenReader, Reader } from "../syncer/reader.ts";
 import { type FolderListing, listFolder } from "../syncer/trackio-folder.ts";
 
 /** Names; none of a kind: all. A metric's name also stands for those below it: `eval` for `eval/loss`. */
@@ -35,7 +35,7 @@ export class MetricsFolder implements Disposable {
   readonly #path: string;
   readonly #access: Access;
   readonly #filter: MetricsFilter;
-  readonly #reader = new Reader();
+  readonly #reader: Reader;
   /** by project */
   readonly #known = new Map<string, { fingerprint: string; metrics: ProjectMetrics }>();
   #fragments: { fingerprint: string; byProject: ReadonlyMap<string, FragmentPath[]> } = {
@@ -44,10 +44,11 @@ export class MetricsFolder implements Disposable {
   };
 
   /** `access`: "published" for the copies in a session's volume, "live" where trackio writes. */
-  constructor(path: string, access: Access, filter: MetricsFilter) {
+  constructor(path: string, access: Access, filter: MetricsFilter, openReader?: OpenReader) {
     this.#path = path;
     this.#access = access;
     this.#filter = filter;
+    this.#reader = new Reader(openReader);
   }
 
   /** A database that has not changed since the last time is not read again. Throws when the folder cannot be read. */

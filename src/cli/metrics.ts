@@ -6,12 +6,14 @@ import type { Config } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
 import { sanitizeDeep } from "../sanitize.ts";
+import { openReaderSandbox, type ReaderSandbox } from "../session/reader-sandbox.ts";
 import type { RunCurves, Series } from "../syncer/curves.ts";
 import type { Access } from "../syncer/database.ts";
 import { sessionsByTime } from "./accounts.ts";
 import { type FolderMetrics, type MetricsFilter, MetricsFolder } from "./metrics-folder.ts";
 import { Screen } from "./metrics-screen.ts";
 import { folderText, type TextOptions } from "./metrics-text.ts";
+import { limitsOf } from "./open.ts";
 import type { Output } from "./output.ts";
 
 export interface MetricsRequest extends MetricsFilter {
@@ -24,6 +26,7 @@ export interface MetricsRequest extends MetricsFilter {
 interface Source {
   path: string;
   access: Access;
+  session?: string;
   /** for people */
   name: string;
 }
@@ -46,7 +49,8 @@ export async function showMetrics(
   stop: AbortSignal,
 ): Promise<number> {
   const source = request.folder === undefined ? await ofSession(request, provider, config) : ofFolder(request);
-  using folder = new MetricsFolder(source.path, source.access, request);
+  await using sandbox = source.access === "published" ? await readerSandbox(source, provider, config) : undefined;
+  using folder = new MetricsFolder(source.path, source.access, request, sandbox?.open);
   if (request.follow) return await follow(folder, request, source, output, stop);
   const metrics = await folder.read();
   const isWhole = metrics.problems.length === 0 && metrics.projects.every(({ error }) => error === undefined);
@@ -71,9 +75,21 @@ async function ofSession({ session }: MetricsRequest, provider: Provider, config
   const name = session ?? sessionsByTime(config).at(-1);
   if (name === undefined) throw new UsageError("There is no session yet", { hint: "modal-sb starts one" });
   const path = await provider.peek(`${name}-trackio`);
-  if (path !== undefined) return { path, access: "published", name: `The session "${name}"` };
+  if (path !== undefined) return { path, access: "published", session: name, name: `The session "${name}"` };
   if ((await provider.peek(`${name}-audit`)) !== undefined) throw nothingIn({ name: `The session "${name}"` });
   throw new UsageError(`There is no session "${name}"`, { hint: "modal-sb usage lists them" });
+}
+
+/** An agent wrote these databases: what opens them has no network, no rights, and nothing else to see. */
+function readerSandbox({ path, session }: Source, provider: Provider, { settings }: Config): Promise<ReaderSandbox> {
+  const limits = limitsOf(settings);
+  return openReaderSandbox({
+    provider,
+    session: session ?? "",
+    folder: path,
+    limits,
+    stateFolder: settings.stateFolder,
+  });
 }
 
 function ofFolder({ folder = "", session }: MetricsRequest): Source {

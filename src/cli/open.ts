@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import { knownCredentials } from "../config/known-credentials.ts";
 import type { AnthropicCredential, Config, Environment } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
-import type { Provider } from "../sandbox/provider.ts";
+import type { Limits, Provider } from "../sandbox/provider.ts";
 import { createProvider } from "../sandbox/sandbox.ts";
 import { openSession, type Session, type SessionOptions } from "../session/session.ts";
 import { brokeredAccess } from "./brokered-access.ts";
@@ -35,16 +35,16 @@ export async function openConfiguredSession(options: OpenOptions): Promise<Sessi
     maxTurns: settings.maxTurns,
     ...(settings.instructions !== undefined && { instructions: instructionsFolder(config) }),
     egressHostnames: hostnamesOf(settings.egress),
-    limits: {
-      memoryMiB: settings.memoryMiB,
-      processes: settings.processes,
-      fileSizeMiB: settings.fileSizeMiB,
-      lifetimeMs: settings.lifetimeMinutes * 60_000,
-    },
+    limits: limitsOf(settings),
     knownCredentials: knownCredentials(options.environment, homedir()),
     stateFolder: resolve(settings.stateFolder),
   };
   return await openSession(sessionOptions);
+}
+
+export function limitsOf(settings: Config["settings"]): Limits {
+  const { memoryMiB, processes, fileSizeMiB, lifetimeMinutes } = settings;
+  return { memoryMiB, processes, fileSizeMiB, lifetimeMs: lifetimeMinutes * 60_000 };
 }
 
 /** A name that no session has: the time and a few random letters. */

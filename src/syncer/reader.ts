@@ -1,6 +1,8 @@
 /** The syncer's end of the reader: a process of its own, ended and made anew when a file keeps it too long. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import type { CurvesRequest, FragmentPath, ProjectCurves } from "./curves.ts";
 import type { Access, DeltaRequest } from "./database.ts";
@@ -19,13 +21,31 @@ const heapMiB = 192;
 
 const program = fileURLToPath(new URL(`./reader-main${import.meta.url.slice(-3)}`, import.meta.url));
 
+/** reader-main as it runs, wherever: a request a line in, an answer a line out. */
+export interface ReaderProcess {
+  stdin: Writable;
+  stdout: Readable;
+  /** never rejects */
+  exited: Promise<unknown>;
+  kill(): void;
+}
+
+/** Starts node with the options and reader-main. */
+export type OpenReader = (nodeOptions: readonly string[]) => Promise<ReaderProcess>;
+
 type Answer = { value: unknown } | { error: string };
 
 export class Reader implements Disposable {
-  #process: ChildProcess | undefined;
+  readonly #open: OpenReader;
+  #process: ReaderProcess | undefined;
   #waiter: ((answer: Answer) => void) | undefined;
   /** requests follow each other */
   #last: Promise<unknown> = Promise.resolve();
+
+  /** By default the reader is a process beside this one. */
+  constructor(open: OpenReader = openBeside) {
+    this.#open = open;
+  }
 
   /** Reads what is new; rejects with an Error that says what is wrong with the file. */
   delta(request: DeltaRequest): Promise<Delta> {
@@ -58,34 +78,27 @@ export class Reader implements Disposable {
   }
 
   async #exchange(request: ReaderRequest): Promise<unknown> {
-    const child = this.#process ?? this.#start();
+    const child = this.#process ?? (await this.#start());
     const { promise, resolve } = Promise.withResolvers<Answer>();
     this.#waiter = resolve;
     const timer = setTimeout(() => this.#end(`it takes longer than ${timeoutMs / 1000} s to read`), timeoutMs);
-    child.stdin?.write(`${JSON.stringify(request)}\n`);
+    child.stdin.write(`${JSON.stringify(request)}\n`);
     const answer = await promise;
     clearTimeout(timer);
     if ("error" in answer) throw new Error(answer.error);
     return answer.value;
   }
 
-  #start(): ChildProcess {
-    const options = ["--disable-warning=ExperimentalWarning", `--max-old-space-size=${heapMiB}`];
-    // nothing of our environment, for a token may be in it
-    const child = spawn(process.execPath, [...options, program], { env: {}, stdio: ["pipe", "pipe", "ignore"] });
-    child.stdin?.on("error", () => {});
-    if (child.stdout) {
-      createInterface({ input: child.stdout }).on("line", (line) => {
-        if (this.#process === child) this.#settle(answerIn(line));
-      });
-    }
-    child.once("exit", () => {
+  async #start(): Promise<ReaderProcess> {
+    const child = await this.#open(["--disable-warning=ExperimentalWarning", `--max-old-space-size=${heapMiB}`]);
+    this.#process = child;
+    child.stdin.on("error", () => {});
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      if (this.#process === child) this.#settle(answerIn(line));
+    });
+    void child.exited.then(() => {
       if (this.#process === child) this.#end("reading it ended the reader");
     });
-    child.once("error", () => this.#end("the reader cannot be started"));
-    // it never keeps the syncer alive
-    child.unref();
-    this.#process = child;
     return child;
   }
 
@@ -98,9 +111,18 @@ export class Reader implements Disposable {
   #end(reason: string): void {
     const child = this.#process;
     this.#process = undefined;
-    child?.kill("SIGKILL");
+    child?.kill();
     this.#settle({ error: reason });
   }
+}
+
+async function openBeside(nodeOptions: readonly string[]): Promise<ReaderProcess> {
+  // nothing of our environment, for a token may be in it
+  const child = spawn(process.execPath, [...nodeOptions, program], { env: {}, stdio: ["pipe", "pipe", "ignore"] });
+  // it never keeps the syncer alive
+  child.unref();
+  const exited = Promise.race([once(child, "exit"), once(child, "close")]).catch(() => {});
+  return { stdin: child.stdin, stdout: child.stdout, exited, kill: () => child.kill("SIGKILL") };
 }
 
 /** What a hostile file has made of the reader may write anything. */

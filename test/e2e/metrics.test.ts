@@ -1,11 +1,13 @@
 /** `modal-sb metrics` as a user runs it: on the volume of a session, on folders of the real trackio, at a terminal. */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type TestContext, test } from "node:test";
+import { createProvider } from "../../src/sandbox/sandbox.ts";
 import { User } from "../helpers/cli.ts";
+import { processesOf } from "../helpers/processes.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { isInstalled, newest, quiet } from "../syncer/runs.ts";
 import { python } from "../syncer/trackio.ts";
@@ -69,6 +71,27 @@ function volumeOf(user: User, name: string): string {
   const folder = join(found.parentPath, name);
   return readdirSync(folder).includes("content") ? join(folder, "content") : folder;
 }
+
+test("a session's databases are opened in a sandbox without network, which ends with the command", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using user = await User.create();
+  const session = `read-${process.pid}`;
+  assert.equal((await user.run(["-p", "hello", "-s", session])).code, 0);
+  await python(newest, volumeOf(user, `${session}-trackio`), twoRuns);
+  const child = user.start(["metrics", "--follow"]);
+  context.after(() => child.kill("SIGKILL"));
+  const shown = reading(child);
+  await shown.sees(/60 rows/);
+  await using provider = await createProvider("local", { stateFolder: user.stateFolder, hostEnvironment: process.env });
+  const running = await processesOf(new Set((await provider.list({ session })).map(({ id }) => id)));
+  const reader = running.find(({ command }) => command.includes("/agent/code/syncer/reader-main.js"));
+  assert.ok(reader, running.map(({ command }) => command).join("\n"));
+  assert.notEqual(readlinkSync(`/proc/${reader.pid}/ns/net`), readlinkSync("/proc/self/ns/net"));
+  assert.notEqual(readlinkSync(`/proc/${reader.pid}/ns/mnt`), readlinkSync("/proc/self/ns/mnt"));
+  child.kill("SIGINT");
+  assert.equal(await shown.exited, 0);
+  assert.ok(!existsSync(`/proc/${reader.pid}`));
+});
 
 test("projects, runs and metrics can be chosen in any folder", async (context) => {
   if (!(await isInstalled(newest, context))) return;
