@@ -1,10 +1,11 @@
 /** `npm run bench -- [area…] [--json]`: prints the areas' figures; exit code 1 when a goal is missed. */
 import { parseArgs } from "node:util";
 import type { Figures } from "./measure.ts";
+import { benchMetrics } from "./metrics/index.ts";
 import { benchProxy } from "./proxy/index.ts";
 import { benchStart, machine } from "./start.ts";
 
-const areas: Record<string, () => Promise<Figures>> = { start: benchStart, proxy: benchProxy };
+const areas: Record<string, () => Promise<Figures>> = { start: benchStart, proxy: benchProxy, metrics: benchMetrics };
 const signs = { ceiling: "≤", floor: "≥" };
 
 const { values, positionals } = parseArgs({

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readdirSync, statSync } from "node:fs";
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { pathToFileURL } from "node:url";
 import type {
   AlertRow,
@@ -143,8 +143,11 @@ function isOpen(device: bigint, inode: bigint, own: number): boolean {
 /** Which of the tables and columns are there: older databases have fewer. */
 export class Schema {
   readonly #columns = new Map<string, Set<string>>();
+  readonly #db: DatabaseSync;
+  #traces: StatementSync | null | undefined;
 
   constructor(db: DatabaseSync) {
+    this.#db = db;
     for (const table of [...tables, "traces"]) {
       const found = db.prepare("SELECT type, sql FROM sqlite_schema WHERE name = ?").get(table) as Row | undefined;
       if (!found) continue;
@@ -172,6 +175,18 @@ export class Schema {
   /** What tells runs apart. */
   runId(table: Table): string {
     return this.column(table, "run_id") ?? "run_name";
+  }
+
+  /** Of one metrics row: those between two ids; null when there are none at all. Prepared once: it is asked for each row. */
+  get traces(): StatementSync | null {
+    if (this.#traces !== undefined) return this.#traces;
+    const isEmpty = !this.has("traces") || !this.#db.prepare("SELECT 1 FROM traces LIMIT 1").get();
+    const or = (name: string, other: string) => this.column("traces", name) ?? other;
+    const sql = `SELECT ${named("key")} AS name, ${named(or("trace_index", "NULL"))} AS place,
+      ${long("messages")} AS messages, ${long(or("metadata", "'{}'"))} AS metadata, ${long(or("spans", "'[]'"))} AS spans
+      FROM traces WHERE id >= ? AND id < ? ORDER BY id LIMIT 1000`;
+    this.#traces = isEmpty ? null : this.#db.prepare(sql);
+    return this.#traces;
   }
 
   /** The rows after an id, in order, of all runs or of one up to another id; values over their limits come as NULL. */
@@ -259,7 +274,7 @@ function take(db: DatabaseSync, schema: Schema, table: Table, row: Row, delta: D
     delta.system_metrics.push(measured satisfies SystemRow);
     return size;
   }
-  const traces = tracesOf(db, schema, common.runId, row["key"] ?? null);
+  const traces = tracesOf(schema, common.runId, row["key"] ?? null);
   const tracesSize = lengthOf({ metrics: "", traces });
   if (tracesSize > maxValueBytes)
     return unusable(`its traces have ${tracesSize} characters, more than ${maxValueBytes}`);
@@ -287,14 +302,10 @@ function carrierOf(db: DatabaseSync, schema: Schema, runId: string): MetricsRow 
 }
 
 /** The traces that were logged with a metrics row: their ids begin with those of the run and the row. */
-function tracesOf(db: DatabaseSync, schema: Schema, runId: string, logId: Value): TraceRow[] {
-  if (!schema.has("traces") || logId === null) return [];
-  const or = (name: string, other: string) => schema.column("traces", name) ?? other;
+function tracesOf(schema: Schema, runId: string, logId: Value): TraceRow[] {
+  if (logId === null) return [];
   const prefix = `${runId}:${logId}`;
-  const sql = `SELECT ${named("key")} AS name, ${named(or("trace_index", "NULL"))} AS place, ${long("messages")} AS messages,
-    ${long(or("metadata", "'{}'"))} AS metadata, ${long(or("spans", "'[]'"))} AS spans
-    FROM traces WHERE id >= ? AND id < ? ORDER BY id LIMIT 1000`;
-  const rows = db.prepare(sql).all(`${prefix}:`, `${prefix};`) as Row[];
+  const rows = (schema.traces?.all(`${prefix}:`, `${prefix};`) ?? []) as Row[];
   return rows
     .filter((row) => row["name"] && isJson(row["messages"]) && isObject(row["metadata"]) && isJson(row["spans"]))
     .map((row) => ({
