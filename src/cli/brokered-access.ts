@@ -132,7 +132,7 @@ async function metricsAccess(
     const hfToken = token
       ? await readers.read("metrics", token)
       : await huggingFaceToken(config, environment, "metrics");
-    return { ...pace, spaces, hfToken };
+    return { ...pace, spaces, hfToken, createSpace: metrics.create, hubUrl: config.settings.huggingface?.origin };
   }
   const place = writeToken ?? { env: "TRACKIO_WRITE_TOKEN" };
   const found = await readers.read("metrics", place).catch((error: unknown) => {

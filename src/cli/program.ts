@@ -147,14 +147,17 @@ function addSync(program: Pick<Command, "command">, onRequest: (asked: SyncAsked
     .command("sync <folder>")
     .description("send a trackio folder's metrics to a Space or to a trackio server, every row once")
     .option("--space <owner/name>", "a trackio Space of Hugging Face; the token is HF_TOKEN")
+    .option("--create-space", "make the Space when it is missing, private, with a bucket for its metrics")
+    .option("--public-space", "with --create-space: everybody may see it")
     .option("--server <address>", "a self-hosted trackio server; its token is TRACKIO_WRITE_TOKEN")
     .option("--once", "one look, then end; without it, until it is interrupted")
     .option("--media", "also send images, sounds and the like that rows name")
     .option("--interval <seconds>", "between two looks, 1 to 30", "10")
     .option("--max-mib-per-hour <n>", "no more than that leaves in an hour", "256")
-    .action((folder, { space, server, once = false, media = false, interval, maxMibPerHour }) =>
+    .action((folder, { space, server, once = false, media = false, interval, maxMibPerHour, ...flags }) =>
       onRequest({
         ...{ command: "sync", folder, space, server, once, media, maxMibPerHour },
+        ...{ createSpace: flags.createSpace === true, publicSpace: flags.publicSpace === true },
         intervalSeconds: interval,
       }),
     );

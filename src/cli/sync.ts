@@ -6,7 +6,9 @@ import { setTimeout } from "node:timers/promises";
 import type { Config, Environment } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import { Secret } from "../secret.ts";
-import { type DestinationRules, isSpaceId } from "../syncer/destinations.ts";
+import { type DestinationRules, isSpaceId, isTrackio } from "../syncer/destinations.ts";
+import { ensureSpace } from "../syncer/hub/ensure-space.ts";
+import { HubError } from "../syncer/hub/hub-error.ts";
 import { type ProjectStatus, Syncer, type SyncStatus } from "../syncer/syncer.ts";
 import { huggingFaceToken } from "./brokered-access.ts";
 import type { Output } from "./output.ts";
@@ -14,6 +16,8 @@ import type { Output } from "./output.ts";
 export interface SyncRequest {
   folder: string;
   space: string | undefined;
+  createSpace: boolean;
+  publicSpace: boolean;
   server: string | undefined;
   once: boolean;
   media: boolean;
@@ -39,6 +43,7 @@ export async function sync(
   const intervalMs = 1000 * numberOf("--interval", request.intervalSeconds, 1, 30);
   const maxBytesPerHour = 2 ** 20 * numberOf("--max-mib-per-hour", request.maxMibPerHour, 1, 1_000_000);
   const rules = await rulesOf(request, config, environment);
+  await findOrMake(request, rules, output);
   // a folder has one place, whatever leads to it
   const name = createHash("sha256").update(realpathSync(folder)).digest("hex").slice(0, 16);
   await using syncer = new Syncer({
@@ -60,11 +65,38 @@ export async function sync(
   return isDone && status.problems.length === 0 ? exitCodes.success : exitCodes.upstream;
 }
 
+/** Throws a HubError in words when the Space is missing or cannot be used. */
+async function findOrMake(
+  { space, createSpace, publicSpace }: SyncRequest,
+  rules: DestinationRules,
+  output: Output,
+): Promise<void> {
+  if (space === undefined || !rules.hfToken) return;
+  try {
+    const found = await ensureSpace({
+      ...{ spaceId: space, token: rules.hfToken, hubUrl: rules.hubUrl },
+      ...(createSpace && { create: publicSpace ? "public" : "private" }),
+      answers: () => isTrackio(space, rules),
+    });
+    if (found === "created") output.note(`made the Space ${space}; it is ready in a few minutes`);
+  } catch (error) {
+    // a Space that is there may answer while the Hub does not
+    if (createSpace || !(error instanceof HubError) || !error.isTemporary) throw error;
+    output.note(error.message);
+  }
+}
+
 async function rulesOf(
-  { space, server }: SyncRequest,
+  { space, server, createSpace, publicSpace }: SyncRequest,
   config: Config,
   environment: Environment,
 ): Promise<DestinationRules> {
+  if (publicSpace && !createSpace) {
+    throw new UsageError("--public-space says how a Space is made", { hint: "pass --create-space with it" });
+  }
+  if (createSpace && space === undefined) {
+    throw new UsageError("--create-space needs a Space's name", { hint: "give it with --space owner/name" });
+  }
   if ((space === undefined) === (server === undefined)) {
     throw new UsageError("One destination is needed", { hint: "give --space owner/name, or --server https://…" });
   }
@@ -80,7 +112,8 @@ async function rulesOf(
     return { server, spaces: [], ...(token && { writeToken: new Secret(token) }) };
   }
   if (!isSpaceId(space ?? "")) throw new UsageError(`"${space}" is no Space`, { hint: "it is owner/name" });
-  return { spaces: [space ?? ""], hfToken: await huggingFaceToken(config, environment) };
+  const hfToken = await huggingFaceToken(config, environment);
+  return { spaces: [space ?? ""], hfToken, hubUrl: config.settings.huggingface?.origin };
 }
 
 function numberOf(flag: string, word: string, least: number, most: number): number {

@@ -80,6 +80,8 @@ export interface CustomAccess {
 
 /** Where metrics go, and how often is looked for new ones. */
 export interface MetricsAccess extends Omit<SyncerOptions, "folder" | "access" | "statePath"> {
+  /** how to make the first Space when it is missing; undefined: not */
+  createSpace?: "private" | "public" | undefined;
   /** from the end of a look to the next, in milliseconds */
   intervalMs: number;
 }

@@ -3,6 +3,8 @@
  * the user allowed become addresses, and a token for Hugging Face leaves for hosts of Hugging Face alone.
  */
 import type { Secret } from "../secret.ts";
+import { HubApi } from "./hub/hub-api.ts";
+import type { Inbox } from "./inbox.ts";
 import { type Proof, TrackioServer } from "./trackio-server.ts";
 
 export interface DestinationRules {
@@ -22,22 +24,27 @@ export interface Destination {
   /** in the watermarks, and for people */
   name: string;
   server: TrackioServer;
+  /** of a Space, when there is a token for it */
+  inbox: Inbox | undefined;
 }
 
 const defaultSpaceAddress = "https://{subdomain}.hf.space/";
 
 export class Destinations {
   readonly #rules: DestinationRules;
+  readonly #inboxOf: (name: string, spaceId: string, hub: HubApi) => Inbox;
   readonly #made = new Map<string, Destination>();
 
-  constructor(rules: DestinationRules) {
+  /** `inboxOf` makes the inbox of a Space, whose destination has a name. */
+  constructor(rules: DestinationRules, inboxOf: (name: string, spaceId: string, hub: HubApi) => Inbox) {
     this.#rules = rules;
+    this.#inboxOf = inboxOf;
   }
 
   /** For a project whose Space the sandbox named, or not. A string says why there is none. */
   for(spaceId: string | undefined): Destination | string {
     const { server, spaces } = this.#rules;
-    if (server !== undefined) return this.#make(server, () => this.#selfHosted(server));
+    if (server !== undefined) return this.#make(server, () => ({ server: this.#selfHosted(server), inbox: undefined }));
     const wanted = spaceId ?? spaces.find((space) => !space.endsWith("/*"));
     if (wanted === undefined) return "no Space is named for it";
     // the name goes into messages: only a plain one does
@@ -45,11 +52,17 @@ export class Destinations {
     const [owner] = wanted.split("/");
     const isAllowed = spaces.some((space) => space.toLowerCase() === wanted.toLowerCase() || space === `${owner}/*`);
     if (!isAllowed) return `the Space ${wanted} is not allowed`;
-    return this.#make(wanted.toLowerCase(), () => spaceServer(wanted, this.#rules));
+    const name = wanted.toLowerCase();
+    return this.#make(name, () => ({ server: spaceServer(wanted, this.#rules), inbox: this.#inbox(name, wanted) }));
   }
 
-  #make(name: string, server: () => TrackioServer): Destination {
-    const made = this.#made.get(name) ?? { name, server: server() };
+  #inbox(name: string, spaceId: string): Inbox | undefined {
+    const { hfToken: token, hubUrl } = this.#rules;
+    return token && this.#inboxOf(name, spaceId, new HubApi({ token, hubUrl }));
+  }
+
+  #make(name: string, parts: () => Omit<Destination, "name">): Destination {
+    const made = this.#made.get(name) ?? { name, ...parts() };
     this.#made.set(name, made);
     return made;
   }
@@ -65,13 +78,18 @@ export class Destinations {
 
 /** Whether a trackio server answers at a Space's address now. */
 export async function isTrackio(spaceId: string, rules: DestinationRules): Promise<boolean> {
-  return await spaceServer(spaceId, rules).probe().then(
-    () => true,
-    () => false,
-  );
+  return await spaceServer(spaceId, rules)
+    .probe()
+    .then(
+      () => true,
+      () => false,
+    );
 }
 
-function spaceServer(spaceId: string, { spaceAddress = defaultSpaceAddress, hfToken }: DestinationRules): TrackioServer {
+function spaceServer(
+  spaceId: string,
+  { spaceAddress = defaultSpaceAddress, hfToken }: DestinationRules,
+): TrackioServer {
   const base = new URL(spaceAddress.replace("{subdomain}", subdomainOf(spaceId)));
   return new TrackioServer(base, hfToken ? { kind: "bearer", token: hfToken } : { kind: "none" });
 }

@@ -5,16 +5,23 @@ import type { Destination } from "./destinations.ts";
 import { type FragmentRows, readFragment } from "./fragments.ts";
 import { alertEntry, metricsEntry, systemEntry } from "./payload.ts";
 import type { CountedTable } from "./rows.ts";
-import { type Entry, sendRows } from "./send-entries.ts";
+import type { Entry } from "./send-entries.ts";
 import type { ProjectStatus } from "./syncer.ts";
 import type { FragmentFile } from "./trackio-folder.ts";
 import { ServerFailure } from "./trackio-server.ts";
 import type { Watermarks } from "./watermarks.ts";
+import { sendOn, type Ways, waysTo } from "./ways.ts";
 
 export interface Route {
   destination: Destination;
   status: ProjectStatus;
   backoff: Backoff;
+  /** at once, also where a failure would be waited out */
+  isForced: boolean;
+}
+
+interface TimedEntry extends Entry {
+  timestamp: string;
 }
 
 /** fragments that travel together */
@@ -77,32 +84,39 @@ export class FragmentSync {
     return areAllTaken;
   }
 
-  async #sendProject(project: string, all: FragmentRows, { destination, status, backoff }: Route): Promise<boolean> {
+  async #sendProject(
+    project: string,
+    all: FragmentRows,
+    { destination, status, backoff, isForced }: Route,
+  ): Promise<boolean> {
     const { runs } = this.#watermarks.progressOf(destination.name, project);
     const isMine = (each: { project: string; row: { runId: string } }) =>
       each.project === project && !runs.get(each.row.runId)?.isDeleted;
     const nameOf = ({ runId, run }: { runId: string; run: string }) => runs.get(runId)?.name ?? run;
-    const metrics = all.metrics
-      .filter(isMine)
-      .map(({ row, config }) => ({ id: row.id, json: metricsEntry(project, nameOf(row), row, config) }));
-    const system = all.system_metrics
-      .filter(isMine)
-      .map(({ row }) => ({ id: row.id, json: systemEntry(project, nameOf(row), row) }));
-    const alerts = all.alerts
-      .filter(isMine)
-      .map(({ row }) => ({ id: row.id, json: alertEntry(project, nameOf(row), row) }));
+    const rowsOf = <Row extends { id: number; timestamp: string; runId: string; run: string }>(
+      rows: readonly { project: string; row: Row; config: string | undefined }[],
+      json: (name: string, row: Row, config: string | undefined) => string,
+    ): TimedEntry[] =>
+      rows.filter(isMine).map(({ row, config }) => {
+        return { id: row.id, json: json(nameOf(row), row, config), timestamp: row.timestamp };
+      });
+    const metrics = rowsOf(all.metrics, (name, row, config) => metricsEntry(project, name, row, config));
+    const system = rowsOf(all.system_metrics, (name, row) => systemEntry(project, name, row));
+    const alerts = rowsOf(all.alerts, (name, row) => alertEntry(project, name, row));
     try {
-      if (destination.server.version === undefined) await destination.server.probe();
-      await this.#sendAll("metrics", metrics, destination, status);
-      await this.#sendAll("system_metrics", system, destination, status);
-      await this.#sendAll("alerts", alerts, destination, status);
-      backoff.succeed();
+      const ways = await waysTo(destination, backoff, isForced);
+      if (!ways) return false;
+      await this.#sendAll("metrics", metrics, ways, status);
+      await this.#sendAll("system_metrics", system, ways, status);
+      await this.#sendAll("alerts", alerts, ways, status);
+      if (ways.isAwake) backoff.succeed();
       status.sent += metrics.length + system.length + alerts.length;
       Object.assign(status, { waiting: 0, syncedAt: Date.now(), error: null });
       return true;
     } catch (error) {
       if (!(error instanceof ServerFailure)) throw error;
       backoff.fail(Date.now(), error.retryAfterMs);
+      if (error.kind === "later") destination.server.version = undefined;
       Object.assign(status, { waiting: metrics.length + system.length + alerts.length, error: error.message });
       return false;
     }
@@ -110,12 +124,14 @@ export class FragmentSync {
 
   async #sendAll(
     table: CountedTable,
-    entries: readonly Entry[],
-    { server }: Destination,
+    entries: readonly TimedEntry[],
+    ways: Ways,
     status: ProjectStatus,
   ): Promise<void> {
     for (let start = 0; start < entries.length; start += maxEntries) {
-      const refused = await sendRows(server, table, entries.slice(start, start + maxEntries), this.#spend);
+      const some = entries.slice(start, start + maxEntries);
+      const times = some.map(({ timestamp }) => timestamp);
+      const refused = await sendOn(ways, table, some, times, this.#spend);
       for (const { reason } of refused) status.problems.push(`a row of a fragment was refused: ${reason}`);
     }
   }

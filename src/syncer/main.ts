@@ -6,8 +6,9 @@ import { setTimeout } from "node:timers/promises";
 import { type ControlPeer, type ControlRequest, openControlServer } from "../control-server.ts";
 import { messageOf } from "../errors.ts";
 import { type SyncSummary, summaryOf } from "./sync-summary.ts";
-import { Syncer } from "./syncer.ts";
-import { readSyncerConfig } from "./syncer-config.ts";
+import { Syncer, type SyncStatus } from "./syncer.ts";
+import { readSyncerConfig, type SyncerConfig } from "./syncer-config.ts";
+import { WantedSpace } from "./wanted-space.ts";
 
 /** exit code of a wrong setting */
 const exitUsage = 2;
@@ -18,31 +19,35 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => 
 try {
   const config = readSyncerConfig(process.env["MODAL_SB_SYNCER"]);
   await using syncer = new Syncer(config);
-  await serve(syncer, config.controlPath, config.intervalMs);
+  await serve(syncer, new WantedSpace(config), config);
 } catch (error) {
   process.stderr.write(`the syncer cannot go on: ${messageOf(error)}\n`);
   process.exitCode = exitUsage;
 }
 
-async function serve(syncer: Syncer, controlPath: string, intervalMs: number): Promise<void> {
+async function serve(syncer: Syncer, space: WantedSpace, { controlPath, intervalMs }: SyncerConfig): Promise<void> {
   const followers = new Set<ControlPeer>();
   let told = "";
-  const tell = (summary: SyncSummary) => {
-    const words = JSON.stringify(summary);
+  const summary = (status: SyncStatus): SyncSummary => {
+    const found = summaryOf(status);
+    return space.error === undefined ? found : { ...found, errors: [space.error, ...found.errors] };
+  };
+  const tell = (status: SyncStatus) => {
+    const words = JSON.stringify(summary(status));
     if (words === told) return;
     told = words;
-    for (const peer of followers) peer.send({ event: "synced", summary });
+    for (const peer of followers) peer.send({ event: "synced", summary: summary(status) });
   };
   const perform = async (request: ControlRequest, peer: ControlPeer) => {
     switch (request["op"]) {
       case "follow":
         followers.add(peer);
         peer.onClose(() => followers.delete(peer));
-        return { summary: summaryOf(syncer.status()) };
+        return { summary: summary(syncer.status()) };
       case "drain": {
-        const summary = summaryOf(await syncer.drain(Date.now() + Number(request["withinMs"] ?? 0)));
-        tell(summary);
-        return { summary };
+        const status = await syncer.drain(Date.now() + Number(request["withinMs"] ?? 0));
+        tell(status);
+        return { summary: summary(status) };
       }
       default:
         throw new Error("Unknown op: it is one of follow, drain");
@@ -50,7 +55,8 @@ async function serve(syncer: Syncer, controlPath: string, intervalMs: number): P
   };
   await using _control = await openControlServer(controlPath, perform);
   while (!stop.signal.aborted) {
-    tell(summaryOf(await syncer.poll()));
+    await space.ensure();
+    tell(await syncer.poll());
     await setTimeout(intervalMs, undefined, { signal: stop.signal }).catch(() => {});
   }
 }

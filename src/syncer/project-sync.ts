@@ -2,15 +2,18 @@
 import type { Access } from "./database.ts";
 import { alertEntry, mediaIn, metricsEntry, systemEntry } from "./payload.ts";
 import type { Reader } from "./reader.ts";
-import { type RemoteRuns, remoteRuns } from "./remote-runs.ts";
+import { type RemoteRuns, remoteAnchor, remoteRuns } from "./remote-runs.ts";
 import type { ConfigRow, CountedTable, Delta, MetricsRow, Position, Table } from "./rows.ts";
-import { type Entry, type Refused, sendRows } from "./send-entries.ts";
-import type { TrackioServer } from "./trackio-server.ts";
+import type { Entry, Refused } from "./send-entries.ts";
+import { ServerFailure, type TrackioServer } from "./trackio-server.ts";
 import type { MediaFile, Progress, RefusedRow, RunState, Watermarks } from "./watermarks.ts";
+import { sendOn, type Ways } from "./ways.ts";
 
 /** trackio's own client sends as many */
 const maxRows = 500;
 const maxBytes = 1024 * 1024;
+/** all is sent again at most so often, in milliseconds */
+const rewindMs = 300_000;
 
 const countedTables = ["metrics", "system_metrics", "alerts"] as const;
 
@@ -47,18 +50,24 @@ export interface Step {
 export class ProjectSync {
   readonly #parts: ProjectParts;
   readonly #progress: Progress;
+  /** as of the last step */
+  #ways: Ways;
   /** configs that were sent ahead of the position, by run */
   readonly #configs = new Map<string, number>();
   /** what was found missing and sent again, so that the same loss is not repaired for ever */
   readonly #repaired = new Map<string, number>();
+  /** milliseconds since 1970 at which all was sent again last */
+  #rewoundAt = 0;
 
   constructor(parts: ProjectParts) {
     this.#parts = parts;
+    this.#ways = { server: parts.server, inbox: undefined, isAwake: true };
     this.#progress = parts.watermarks.progressOf(parts.destination, parts.project);
   }
 
   /** Sends one batch of each table. Throws a ServerFailure, or an Error that says what is wrong with the database. */
-  async step(): Promise<Step> {
+  async step(ways: Ways): Promise<Step> {
+    this.#ways = ways;
     const { reader, path, access } = this.#parts;
     const isFirst = this.#progress.positions.metrics.id === 0 && this.#progress.runs.size === 0;
     if (isFirst) await this.#learnWhatIsThere();
@@ -102,7 +111,10 @@ export class ProjectSync {
       if (upTo === 0) continue;
       const remote = await remoteRuns(server, project, table);
       if (remote === "unsupported") continue;
-      if (remote === "no project") {
+      if (remote === "no project" || (table === "metrics" && (await this.#isAnother(remote)))) {
+        // a server that keeps nothing is not sent all again and again
+        if (Date.now() - this.#rewoundAt < rewindMs) return step;
+        this.#rewoundAt = Date.now();
         // the server has lost all: what people deleted stays deleted
         this.#parts.watermarks.rewind(this.#parts.destination, project);
         this.#reload();
@@ -110,7 +122,12 @@ export class ProjectSync {
         return step;
       }
       for (const { runId, rows } of await reader.countRuns(path, access, table, upTo)) {
-        if (this.#compare(table, runId, rows, remote)) await this.#repair(table, runId, upTo);
+        const missing = this.#compare(table, runId, rows, remote);
+        if (missing === 0) continue;
+        await this.#repair(table, runId, upTo);
+        this.#repaired.set(`${table}:${runId}`, missing);
+        // whether it helped is seen when both sides are compared again
+        step.hasMore = true;
       }
     }
     return step;
@@ -125,11 +142,21 @@ export class ProjectSync {
       const after = { ...this.#progress.positions, [table]: { id: refused.id - 1, key: "" } };
       const delta = await reader.delta({ path, access, after, maxRows: 1, maxBytes });
       const row = delta[table]?.find(({ id }) => id === refused.id);
-      const refusedAgain = row ? await this.#send(table, [this.#entry(table, row)]) : [];
+      const refusedAgain = row ? await this.#tryAgain(table, row) : [];
       if (refusedAgain.length === 0) watermarks.dropRefused(destination, project, refused);
       else step.problems.push(...this.#words(refusedAgain, table));
     }
     return step;
+  }
+
+  async #tryAgain(table: CountedTable, row: RowOf<CountedTable>): Promise<Refused[]> {
+    try {
+      return await this.#send(table, [this.#entry(table, row)], [row.timestamp]);
+    } catch (error) {
+      // the next one may be taken
+      if (error instanceof ServerFailure && error.kind === "content") return [{ id: row.id, reason: error.message }];
+      throw error;
+    }
   }
 
   async #sendMetrics(delta: Delta, step: Step): Promise<void> {
@@ -137,13 +164,16 @@ export class ProjectSync {
     const configs = delta.configs.filter(({ id, key, carrier }) => {
       return carrier !== null && carrier.id <= last && this.#configs.get(key) !== id;
     });
-    const carriers = configs.filter(({ key, run: name }) => {
+    const carriers = configs.filter(({ key, run: name, carrier }) => {
       const run = this.#progress.runs.get(key);
       // a run that was renamed has rows under other names there: its carrier would be a row twice
-      return !run || (!run.isDeleted && run.skip === 0 && run.name === name && run.localName === name);
+      const isSameHere = run?.localName === name || (run?.localName === "" && carrier?.isUnnamed === false);
+      return !run || (!run.isDeleted && run.skip === 0 && run.name === name && isSameHere);
     });
-    await this.#sendRows("metrics", delta, step, carriers);
-    for (const { id, key } of configs) this.#configs.set(key, id);
+    const refused = await this.#sendRows("metrics", delta, step, carriers);
+    for (const { id, key, carrier } of configs) {
+      if (!carrier || !refused.has(-carrier.id)) this.#configs.set(key, id);
+    }
     this.#passConfigs(delta.configs);
   }
 
@@ -157,14 +187,21 @@ export class ProjectSync {
     if (position) this.#advance("configs", position, [], []);
   }
 
-  async #sendRows(table: CountedTable, delta: Delta, step: Step, configs: readonly ConfigRow[] = []): Promise<void> {
+  /** Returns the ids of entries that were refused; configs have their carriers', negative. */
+  async #sendRows(
+    table: CountedTable,
+    delta: Delta,
+    step: Step,
+    configs: readonly ConfigRow[] = [],
+  ): Promise<ReadonlySet<number>> {
     const rows = delta[table] as RowOf<typeof table>[];
     const unusable = delta.unusable.filter((row) => row.table === table);
     const touched = new Map<string, RunState>();
     const toSend = rows.filter((row) => this.#isToSend(table, row, touched));
     const entries = toSend.map((row) => this.#entry(table, row));
     const carried = configs.flatMap(({ carrier, config }) => (carrier ? [this.#configEntry(carrier, config)] : []));
-    const refused = await this.#send(table, [...entries, ...carried]);
+    const times = toSend.map(({ timestamp }) => timestamp);
+    const refused = await this.#send(table, [...entries, ...carried], times);
     const lost: RefusedRow[] = refused.flatMap(({ id, reason }) =>
       toSend.some((row) => row.id === id) ? [{ table, id, reason, at: Date.now() }] : [],
     );
@@ -173,10 +210,12 @@ export class ProjectSync {
     step.sent += toSend.length - lost.length;
     const ids = [...rows.map(({ id }) => id), ...unusable.map(({ id }) => id)];
     const id = Math.max(0, ...ids);
-    if (id === 0) return;
+    const refusedIds = new Set(refused.map((entry) => entry.id));
+    if (id === 0) return refusedIds;
     const key = rows.find((row) => row.id === id)?.key ?? "";
     const files = this.#parts.withMedia && table === "metrics" ? this.#filesOf(toSend as MetricsRow[]) : [];
     this.#advance(table, { id, key }, lost, files, touched);
+    return refusedIds;
   }
 
   /** False for rows of runs that were deleted there, and for those that are there under other names. */
@@ -213,9 +252,8 @@ export class ProjectSync {
     return { id: -carrier.id, json: metricsEntry(this.#parts.project, name, carrier, config) };
   }
 
-  async #send(table: CountedTable, entries: readonly Entry[]): Promise<Refused[]> {
-    const { server, spend } = this.#parts;
-    return await sendRows(server, table, entries, spend);
+  async #send(table: CountedTable, entries: readonly Entry[], timestamps: readonly string[]): Promise<Refused[]> {
+    return await sendOn(this.#ways, table, entries, timestamps, this.#parts.spend);
   }
 
   #filesOf(rows: readonly MetricsRow[]): MediaFile[] {
@@ -239,6 +277,11 @@ export class ProjectSync {
   /** Before anything is sent: rows may be there from before, and a rename there has taken their names. */
   async #learnWhatIsThere(): Promise<void> {
     const { server, project, destination, watermarks } = this.#parts;
+    const { isAwake, inbox } = this.#ways;
+    if (!isAwake) {
+      if (!(await inbox?.hasDatabase(project))) return;
+      throw new ServerFailure("later", "its Space does not answer, and what it has of the project is not known");
+    }
     const remote = await remoteRuns(server, project, "metrics");
     if (typeof remote === "string") return;
     for (const [runId, { name, rows, named }] of remote) {
@@ -264,30 +307,44 @@ export class ProjectSync {
     watermarks.save({ destination, project, runs: this.#progress.runs });
   }
 
-  /** Takes in how a run looks there. True when rows of it are missing. */
-  #compare(table: CountedTable, runId: string, rows: number, remote: RemoteRuns): boolean {
+  /** Whether the server's database is another than at the last comparison: made anew, or put back to an older state. */
+  async #isAnother(remote: RemoteRuns): Promise<boolean> {
+    const { server, project, destination, watermarks } = this.#parts;
+    if (remote.size === 0) return false;
+    const known = watermarks.anchorOf(destination, project);
+    const anchor = await remoteAnchor(server, project, known.id);
+    if (!anchor) return false;
+    const { last, keyAtKnown } = anchor;
+    const isOlder = last.id < known.id;
+    // a row that was deleted there, or has lost its name by a rename, says nothing
+    const isOther = known.key !== "" && keyAtKnown !== "" && keyAtKnown !== known.key;
+    if (isOlder || isOther) return true;
+    watermarks.saveAnchor(destination, project, last);
+    return false;
+  }
+
+  /** Takes in how a run looks there. How many rows of it are missing and worth sending again. */
+  #compare(table: CountedTable, runId: string, rows: number, remote: RemoteRuns): number {
     const run = this.#progress.runs.get(runId);
-    if (!run || run.isDeleted) return false;
+    if (!run || run.isDeleted) return 0;
     const found = remote.get(runId);
     const { watermarks, destination, project } = this.#parts;
     if (table === "metrics") {
       if (!found && run.isConfirmed) run.isDeleted = true;
       if (found) Object.assign(run, { name: found.name, isConfirmed: true });
       watermarks.save({ destination, project, runs: [[runId, run]] });
-      if (run.isDeleted) return false;
+      if (run.isDeleted) return 0;
     }
     // rows without names are there since a rename: they cannot be told apart, so none is sent again
-    if (found && found.named < found.rows) return false;
+    if (found && found.named < found.rows) return 0;
     const refused = watermarks.refusedRows(destination, project).filter((row) => row.table === table).length;
     const missing = rows - (found?.rows ?? 0) - refused;
     const key = `${table}:${runId}`;
     if (missing <= 0) {
       this.#repaired.delete(key);
-      return false;
+      return 0;
     }
-    if (this.#repaired.get(key) === missing) return false;
-    this.#repaired.set(key, missing);
-    return true;
+    return this.#repaired.get(key) === missing ? 0 : missing;
   }
 
   async #repair(table: CountedTable, runId: string, upTo: number): Promise<void> {
@@ -302,6 +359,7 @@ export class ProjectSync {
       await this.#send(
         table,
         rows.map((row) => this.#entry(table, row)),
+        rows.map(({ timestamp }) => timestamp),
       );
       id = Math.max(...ids);
     }

@@ -1,5 +1,5 @@
 /** What a server has of a project's runs. */
-import type { CountedTable } from "./rows.ts";
+import type { CountedTable, Position } from "./rows.ts";
 import { ServerFailure, type TrackioServer } from "./trackio-server.ts";
 
 interface RemoteRun {
@@ -33,5 +33,30 @@ export async function remoteRuns(
     if (error.kind === "content" && /not found/i.test(error.message)) return "no project";
     if (error.kind === "unsupported" || /no such (table|column)/i.test(error.message)) return "unsupported";
     throw error.kind === "content" ? new ServerFailure("later", error.message) : error;
+  }
+}
+
+/**
+ * By what a server's database can be known again: the highest id that it has given to a row of metrics, which deleting does not
+ * lower, with that row's name; and the name of the row with id `known`. Names are "" for rows that are gone or have
+ * none. Undefined: it cannot be asked. Throws a ServerFailure.
+ */
+export async function remoteAnchor(
+  server: TrackioServer,
+  project: string,
+  known: number,
+): Promise<{ last: Position; keyAtKnown: string } | undefined> {
+  const nameAt = (id: string) => `(SELECT log_id FROM metrics WHERE id = ${id})`;
+  const query = `SELECT seq, ${nameAt("seq")} AS name, ${nameAt(String(known))} AS known
+    FROM sqlite_sequence WHERE name = 'metrics'`;
+  try {
+    const data = await server.call("query_project", JSON.stringify({ project, query }));
+    const [row] = (data as { rows?: Record<string, unknown>[] } | null)?.rows ?? [];
+    if (!row) return undefined;
+    const last = { id: Number(row["seq"]), key: String(row["name"] ?? "") };
+    return { last, keyAtKnown: String(row["known"] ?? "") };
+  } catch (error) {
+    if (!(error instanceof ServerFailure) || !["content", "unsupported"].includes(error.kind)) throw error;
+    return undefined;
   }
 }

@@ -9,6 +9,8 @@ export interface SyncerConfig extends Omit<SyncerOptions, "hfToken" | "writeToke
   credentialsFolder: string;
   /** unix socket on which the host gives orders */
   controlPath: string;
+  /** how to make the first Space when it is missing; undefined: not */
+  createSpace?: "private" | "public" | undefined;
   /** from the end of a look to the next, in milliseconds */
   intervalMs: number;
 }

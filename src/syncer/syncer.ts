@@ -8,12 +8,15 @@ import { Backoff } from "./backoff.ts";
 import type { Access } from "./database.ts";
 import { type Destination, type DestinationRules, Destinations } from "./destinations.ts";
 import { FragmentSync } from "./fragment-sync.ts";
+import { hourlyCap } from "./hourly-cap.ts";
+import { Inbox } from "./inbox.ts";
 import { sendMedia } from "./media.ts";
 import { ProjectSync } from "./project-sync.ts";
 import { Reader } from "./reader.ts";
 import { type DatabaseFile, type FolderListing, listFolder } from "./trackio-folder.ts";
 import { ServerFailure } from "./trackio-server.ts";
 import { Watermarks } from "./watermarks.ts";
+import { type Ways, waysTo } from "./ways.ts";
 
 export interface SyncerOptions extends DestinationRules {
   /** what is watched; nothing is ever written there, unless `access` is `live` */
@@ -69,6 +72,8 @@ interface Project {
   backoff: Backoff;
   /** a Space named for it that has been seen once; it counts when it is seen twice */
   wanted: string | undefined;
+  /** true when the user knows that its rows wait in the Space's bucket */
+  isToldAsleep: boolean;
 }
 
 export class Syncer implements AsyncDisposable {
@@ -80,6 +85,7 @@ export class Syncer implements AsyncDisposable {
   readonly #statuses = new Map<string, ProjectStatus>();
   readonly #backoffs = new Map<string, Backoff>();
   readonly #fragments: FragmentSync;
+  readonly #spend: (bytes: number) => void;
   #problems: string[] = [];
   #polls = 0;
   #isForced = false;
@@ -89,7 +95,10 @@ export class Syncer implements AsyncDisposable {
   constructor(options: SyncerOptions) {
     this.#options = options;
     this.#watermarks = new Watermarks(options.statePath);
-    this.#destinations = new Destinations(options);
+    this.#spend = hourlyCap(this.#watermarks, options.maxBytesPerHour);
+    this.#destinations = new Destinations(options, (destination, spaceId, hub) => {
+      return new Inbox({ hub, spaceId, destination, watermarks: this.#watermarks, spend: this.#spend });
+    });
     this.#fragments = new FragmentSync(this.#watermarks, this.#spend);
     if (this.#watermarks.damagedPath !== undefined) {
       this.#problems.push(`the watermarks could not be read and were set aside as ${this.#watermarks.damagedPath}`);
@@ -144,7 +153,8 @@ export class Syncer implements AsyncDisposable {
       const project = this.#projectOf(file, listing);
       if (!project) continue;
       const isUnchanged = project.fingerprint === file.fingerprint && this.#polls % pollsPerFullLook !== 0;
-      const isDue = Date.now() - project.verifiedAt >= verifyMs;
+      const isLeftAlone = Date.now() < (this.#backoffs.get(project.destination.name)?.until ?? 0);
+      const isDue = !isLeftAlone && this.#isToVerify(project);
       if (isUnchanged && !isForced && !isDue) continue;
       if (Date.now() < project.backoff.until && !isForced) continue;
       const { name } = project.destination;
@@ -196,7 +206,8 @@ export class Syncer implements AsyncDisposable {
       withMedia,
     });
     const times = { verifiedAt: 0, retriedAt: Date.now(), backoff: new Backoff() };
-    const project: Project = { sync, destination, status, fingerprint: "", wanted: undefined, ...times };
+    const unknown = { fingerprint: "", wanted: undefined, isToldAsleep: false };
+    const project: Project = { sync, destination, status, ...unknown, ...times };
     this.#projects.set(file.project, project);
     return project;
   }
@@ -239,42 +250,79 @@ export class Syncer implements AsyncDisposable {
   ): Promise<void> {
     const backoff = this.#backoffs.get(name) ?? new Backoff();
     this.#backoffs.set(name, backoff);
-    if (Date.now() < backoff.until && !isForced) return;
     let open = [...projects];
     try {
-      const server = open[0]?.destination.server;
-      if (server?.version === undefined) await server?.probe();
+      const [first] = open;
+      const ways = first && (await waysTo(first.destination, backoff, isForced));
+      if (!ways) return;
       while (open.length > 0) {
         const unfinished: Project[] = [];
         for (const project of open) {
-          const hasMore = await this.#step(project, fingerprints.get(project.status.project) ?? "", isForced);
-          if (hasMore) unfinished.push(project);
+          const fingerprint = fingerprints.get(project.status.project) ?? "";
+          if (await this.#stepOrFallAsleep(project, ways, backoff, fingerprint, isForced)) unfinished.push(project);
         }
-        backoff.succeed();
+        if (ways.isAwake) backoff.succeed();
         open = unfinished;
       }
     } catch (error) {
       if (!(error instanceof ServerFailure)) throw error;
       backoff.fail(Date.now(), error.retryAfterMs);
-      for (const { status, sync } of open) {
-        status.error = error.message;
-        // a file that cannot be read is told of when its turn comes
-        status.waiting = await sync.countWaiting().catch(() => status.waiting);
-      }
+      for (const project of open) await this.#fail(project, error);
     }
   }
 
+  /** As `#step`. A server that does not answer any more leaves the inbox, when there is one. */
+  async #stepOrFallAsleep(
+    project: Project,
+    ways: Ways,
+    backoff: Backoff,
+    fingerprint: string,
+    isForced: boolean,
+  ): Promise<boolean> {
+    try {
+      return await this.#step(project, ways, fingerprint, isForced);
+    } catch (error) {
+      if (!(error instanceof ServerFailure) || error.kind !== "later" || !ways.inbox) throw error;
+      backoff.fail(Date.now(), error.retryAfterMs);
+      if (!ways.isAwake) {
+        await this.#fail(project, error);
+        return false;
+      }
+      ways.isAwake = false;
+      ways.server.version = undefined;
+      return true;
+    }
+  }
+
+  async #fail({ status, sync }: Project, { message }: ServerFailure): Promise<void> {
+    status.error = message;
+    // a file that cannot be read is told of when its turn comes
+    status.waiting = await sync.countWaiting().catch(() => status.waiting);
+  }
+
+  #isToVerify({ destination, verifiedAt }: Project): boolean {
+    return Date.now() - verifiedAt >= verifyMs || destination.inbox?.isSettled === false;
+  }
+
   /** True when there is more to send. Only what keeps the destination from all projects is thrown. */
-  async #step(project: Project, fingerprint: string, isForced: boolean): Promise<boolean> {
+  async #step(project: Project, ways: Ways, fingerprint: string, isForced: boolean): Promise<boolean> {
     const { sync, status } = project;
     try {
-      const step = await sync.step();
+      const step = await sync.step(ways);
       this.#note(status, step);
       status.waiting = step.waiting;
       status.error = null;
       if (step.hasMore) return true;
       const now = Date.now();
-      if (isForced || now - project.verifiedAt >= verifyMs) {
+      if (!ways.isAwake) {
+        this.#noteAsleep(project);
+        Object.assign(project, { fingerprint, retriedAt: 0 });
+        status.syncedAt = now;
+        return false;
+      }
+      project.isToldAsleep = false;
+      // rows that wait in the inbox are not lost
+      if ((isForced || this.#isToVerify(project)) && (await ways.inbox?.settle(ways.server)) !== false) {
         const verified = await sync.verify();
         this.#note(status, verified);
         project.verifiedAt = now;
@@ -299,6 +347,13 @@ export class Syncer implements AsyncDisposable {
       status.error = `${project.status.project}.db cannot be read: ${sanitizeText(messageOf(error))}`;
       return false;
     }
+  }
+
+  #noteAsleep(project: Project): void {
+    if (project.isToldAsleep) return;
+    project.isToldAsleep = true;
+    const words = "its Space does not answer; rows wait in its bucket, and appear when it runs";
+    this.#note(project.status, { sent: 0, problems: [words] });
   }
 
   #note(status: ProjectStatus, { sent, problems }: { sent: number; problems: string[] }): void {
@@ -334,23 +389,8 @@ export class Syncer implements AsyncDisposable {
       }
       const backoff = this.#backoffs.get(destination.name) ?? new Backoff();
       this.#backoffs.set(destination.name, backoff);
-      if (Date.now() < backoff.until && !isForced) return undefined;
       status.destination = destination.name;
-      return { destination, status, backoff };
+      return { destination, status, backoff, isForced };
     });
   }
-
-  /** Counts bytes before they leave. Throws when the hour's share is used up. */
-  readonly #spend = (bytes: number): void => {
-    const now = Date.now();
-    const { maxBytesPerHour } = this.#options;
-    // a single request that is larger than the share goes out in an hour of its own
-    const used = this.#watermarks.sentInHour(now);
-    if (used > 0 && used + bytes > maxBytesPerHour) {
-      const mib = Math.round(maxBytesPerHour / 1024 / 1024);
-      const rest = 3_600_000 - (now % 3_600_000);
-      throw new ServerFailure("later", `the ${mib} MiB that may leave in an hour are used up`, rest);
-    }
-    this.#watermarks.countSent(now, bytes);
-  };
 }

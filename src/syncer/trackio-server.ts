@@ -43,7 +43,7 @@ const oldestVersion = [0, 24, 0] as const;
 export class TrackioServer {
   readonly #base: URL;
   readonly #proof: Proof;
-  /** of the last probe that succeeded */
+  /** of the last probe that succeeded; undefined: it is to be asked again */
   version: string | undefined;
 
   /** `base` ends with a slash. */
@@ -58,7 +58,7 @@ export class TrackioServer {
     if (found?.api_version !== 1 || typeof found.version !== "string") {
       throw new ServerFailure("later", `${this.#base.host} does not answer as a trackio server yet`);
     }
-    if (isOlder(found.version)) {
+    if (isOlder(found.version, oldestVersion)) {
       const words = `${this.#base.host} runs trackio ${sanitizeText(found.version).slice(0, 20)}; 0.24.0 or later is needed`;
       throw new ServerFailure("blocked", words);
     }
@@ -185,9 +185,9 @@ function secondsOf(header: string | null): number | undefined {
   return header !== null && Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds, 3600) * 1000 : undefined;
 }
 
-function isOlder(version: string): boolean {
+export function isOlder(version: string, oldest: readonly number[]): boolean {
   const parts = version.split(/[.+]/).map(Number);
-  for (const [index, least] of oldestVersion.entries()) {
+  for (const [index, least] of oldest.entries()) {
     const part = parts[index] ?? 0;
     if (Number.isNaN(part)) return false;
     if (part !== least) return part < least;

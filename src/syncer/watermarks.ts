@@ -1,4 +1,5 @@
 /** What has been sent where, on the syncer's own disk: written after each batch that the server has taken. */
+import { randomBytes } from "node:crypto";
 import { mkdirSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
@@ -52,6 +53,7 @@ const schema = `
   CREATE TABLE IF NOT EXISTS files (destination TEXT, project TEXT, path TEXT, runId TEXT, run TEXT, step TEXT, isSent INTEGER,
     PRIMARY KEY (destination, path)) STRICT;
   CREATE TABLE IF NOT EXISTS fragments (writer TEXT PRIMARY KEY, number INTEGER) STRICT;
+  CREATE TABLE IF NOT EXISTS inbox (destination TEXT PRIMARY KEY, writer TEXT, number INTEGER, settled INTEGER) STRICT;
   CREATE TABLE IF NOT EXISTS traffic (hour INTEGER PRIMARY KEY, bytes INTEGER) STRICT;
 `;
 
@@ -160,6 +162,17 @@ export class Watermarks implements Disposable {
     this.#run(`DELETE FROM refused WHERE ${where}`, destination, project, table, id);
   }
 
+  /** The last row of metrics that the server had when both sides were compared. */
+  anchorOf(destination: string, project: string): Position {
+    const sql = "SELECT * FROM positions WHERE destination = ? AND project = ? AND name = 'server'";
+    const [row] = this.#all(sql, destination, project);
+    return { id: Number(row?.["id"] ?? 0), key: String(row?.["key"] ?? "") };
+  }
+
+  saveAnchor(destination: string, project: string, { id, key }: Position): void {
+    this.#run("INSERT OR REPLACE INTO positions VALUES (?, ?, 'server', ?, ?)", destination, project, id, key);
+  }
+
   waitingFiles(destination: string, project: string): MediaFile[] {
     const sql = "SELECT * FROM files WHERE destination = ? AND project = ? AND isSent = 0 ORDER BY rowid LIMIT 100";
     return this.#all(sql, destination, project).map((row) => ({
@@ -183,6 +196,26 @@ export class Watermarks implements Disposable {
 
   saveFragment(writer: string, number: number): void {
     this.#run("INSERT OR REPLACE INTO fragments VALUES (?, ?)", writer, number);
+  }
+
+  /** Of a destination's inbox: our name there, the number of the next file, and below which number none waits any more. */
+  inboxOf(destination: string): { writer: string; number: number; settled: number } {
+    const [row] = this.#all("SELECT * FROM inbox WHERE destination = ?", destination);
+    const { writer = "", number = 0, settled = 0 } = row ?? {};
+    return { writer: String(writer), number: Number(number), settled: Number(settled) };
+  }
+
+  /** A number that no file has had, also when this is the last that happens. */
+  takeInboxNumber(destination: string): { writer: string; number: number } {
+    const name = randomBytes(8).toString("hex");
+    this.#run("INSERT OR IGNORE INTO inbox VALUES (?, ?, 0, 0)", destination, name);
+    const sql = "UPDATE inbox SET number = number + 1 WHERE destination = ? RETURNING writer, number - 1 AS number";
+    const [row] = this.#all(sql, destination);
+    return { writer: String(row?.["writer"]), number: Number(row?.["number"]) };
+  }
+
+  settleInbox(destination: string, settled: number): void {
+    this.#run("UPDATE inbox SET settled = ? WHERE destination = ?", settled, destination);
   }
 
   /** Bytes that have left in the hour that `now`, in milliseconds since 1970, lies in. */

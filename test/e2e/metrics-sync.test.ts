@@ -10,8 +10,10 @@ import { freePort } from "../helpers/free-port.ts";
 import { shellInside } from "../helpers/run-inside.ts";
 import { type RunningSession, runningSession } from "../helpers/running-session.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
+import { startHubDouble } from "../hub/hub-double.ts";
+import { startSpace } from "../hub/running-space.ts";
 import { isInstalled, newest, quiet, runsOf } from "../syncer/runs.ts";
-import { startTrackio, writeToken } from "../syncer/trackio.ts";
+import { hfToken, startTrackio, writeToken } from "../syncer/trackio.ts";
 
 const metricsTo = (server: string) => ({
   ...{ server, writeToken: new Secret(writeToken), spaces: [], withMedia: true },
@@ -71,7 +73,10 @@ test("a server that is away is said at the end; the rows are kept, and go out wh
   await running.waitFor("metrics", ({ errors }) => /cannot be reached/.test(errors[0] ?? ""));
   await running.session[Symbol.asyncDispose]();
   const notice = await running.waitFor("host_notice", ({ kind }) => kind === "warning");
-  assert.match(notice.message, /^About 12 rows of metrics were not sent \(p: 127\.0\.0\.1:\d+ cannot be reached .*They are kept/i);
+  assert.match(
+    notice.message,
+    /^About 12 rows of metrics were not sent \(p: 127\.0\.0\.1:\d+ cannot be reached .*They are kept/i,
+  );
   await using _server = await startTrackio(newest, "own", remote.path, port);
   await using again = await openSession({ ...running.options, metrics });
   await again.ready;
@@ -104,4 +109,27 @@ test("a syncer that is killed is started again, and sends nothing twice", async 
   await trainInside(running, run("two", 5));
   await running.waitFor("metrics", ({ sent, waiting }) => sent === 5 && waiting === 0);
   assert.deepEqual(runsOf(remote.path), { one: 10, two: 5 });
+});
+
+test("a Space that is missing is made, private and without the token; what is logged before it runs is in it when it does", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using folder = await temporaryFolder();
+  await using hub = await startHubDouble({ folder: folder.path, token: hfToken, owners: ["acme"] });
+  const port = await freePort();
+  const toSpace = {
+    ...{ spaces: ["acme/metrics"], createSpace: "private" as const, hfToken: new Secret(hfToken), hubUrl: hub.url },
+    ...{ spaceAddress: `http://127.0.0.1:${port}/`, withMedia: false, intervalMs: 1000, maxBytesPerHour: 2 ** 30 },
+  };
+  await using running = await runningSession({ changes: { metrics: toSpace } });
+  await trainInside(running, run("early", 9));
+  await running.waitFor("metrics", ({ sent, waiting }) => sent === 9 && waiting === 0);
+  const space = hub.spaces.get("acme/metrics");
+  assert.deepEqual([space?.visibility, space?.secrets], ["private", []]);
+  await using server = await startSpace(hub, "acme/metrics", port);
+  await trainInside(running, run("live", 4));
+  await running.session[Symbol.asyncDispose]();
+  await server.call("force_sync", {});
+  assert.deepEqual(runsOf(server.folder), { early: 9, live: 4 });
+  const seen = JSON.stringify(running.events);
+  assert.ok(!seen.includes(hfToken));
 });

@@ -1,6 +1,6 @@
 /** What the tests of the syncer share: what users log, and how both sides are compared. */
 import assert from "node:assert/strict";
-import { copyFileSync, existsSync } from "node:fs";
+import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { TestContext } from "node:test";
@@ -33,11 +33,7 @@ for project in ("first one", "second", "third"):
 
 /** Each row of a database without what a server makes itself: places, and the times of metrics (see docs/metrics.md). */
 export function rowsOf(path: string): Record<string, unknown[]> {
-  // a Space keeps its database locked for itself; nobody writes now
-  const copy = `${path}.copy`;
-  copyFileSync(path, copy);
-  if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${copy}-wal`);
-  const db = new DatabaseSync(copy);
+  const db = copyOf(path);
   const queries = {
     metrics: "SELECT run_id, run_name, step, CAST(metrics AS TEXT) AS metrics, log_id FROM metrics ORDER BY log_id",
     system_metrics: `SELECT run_id, run_name, timestamp, CAST(metrics AS TEXT) AS metrics, log_id FROM system_metrics
@@ -54,6 +50,15 @@ export function rowsOf(path: string): Record<string, unknown[]> {
   }
 }
 
+/** A Space keeps its databases locked for itself; nobody writes now. */
+export function copyOf(path: string): DatabaseSync {
+  const copy = `${path}.copy`;
+  copyFileSync(path, copy);
+  rmSync(`${copy}-wal`, { force: true });
+  if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${copy}-wal`);
+  return new DatabaseSync(copy);
+}
+
 interface Setting {
   folder: string;
   statePath: string;
@@ -66,7 +71,8 @@ export function syncerTo(
 ): Syncer {
   return new Syncer({
     ...{ folder, statePath, access: "live", maxBytesPerHour: 2 ** 30, withMedia: true, spaces: [] },
-    ...{ server: address, writeToken: new Secret(writeToken) },
+    // nobody listens there: a Hub is only where a test brings one
+    ...{ server: address, writeToken: new Secret(writeToken), hubUrl: "http://127.0.0.1:9" },
     ...changes,
   });
 }
@@ -93,7 +99,7 @@ for name in ("kept", "renamed", "deleted"):
     trackio.finish()
 `;
 export function runsOf(folder: string, project = "p"): Record<string, number> {
-  const db = new DatabaseSync(join(folder, `${project}.db`), { readOnly: true });
+  const db = copyOf(join(folder, `${project}.db`));
   const rows = db.prepare("SELECT run_name AS name, COUNT(*) AS n FROM metrics GROUP BY run_name").all();
   db.close();
   return Object.fromEntries(rows.map((row) => [String(row["name"]), Number(row["n"])]));

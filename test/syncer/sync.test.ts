@@ -1,11 +1,13 @@
 /** From a folder that the real trackio writes to a server that the real trackio runs: every row once, whatever happens. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { Secret } from "../../src/secret.ts";
 import type { SyncerOptions } from "../../src/syncer/syncer.ts";
+import { freePort } from "../helpers/free-port.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { assertEqual, busyProgram, isInstalled, newest, quiet, rowsOf, runsOf, syncerTo, threeRuns } from "./runs.ts";
 import { hfToken, python, startTrackio, type Version, versions } from "./trackio.ts";
@@ -109,4 +111,54 @@ test("a rename in the sandbox sends no row twice", async (context) => {
   await python(newest, local.path, rename("kept", "first") + moreOf("first") + rename("deleted", "last"));
   await syncer.poll(true);
   assert.deepEqual(runsOf(remote.path), { kept: 8, renamed: 5, deleted: 5 });
+});
+
+test("rows that a server lost are sent again, however many the run has", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  const program = `trackio.init(project="p", name="long", ${quiet})
+for i in range(1700): trackio.log({"loss": i})
+trackio.finish()`;
+  await python(newest, local.path, program);
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using syncer = syncerTo(server.address, { folder: local.path, statePath: join(remote.path, "state/sync.db") });
+  await syncer.poll(true);
+  const db = new DatabaseSync(join(remote.path, "p.db"));
+  db.exec("DELETE FROM metrics WHERE step > 1000");
+  db.close();
+  await syncer.poll(true);
+  assertEqual(local.path, remote.path, ["p"]);
+});
+
+test("the newest run, deleted in the dashboard, stays deleted; a server put back to an older state gets all again", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  await python(newest, local.path, threeRuns);
+  const setting = { folder: local.path, statePath: join(remote.path, "state/sync.db") };
+  const port = await freePort();
+  const backup = join(remote.path, "older.copy");
+  {
+    await using server = await startTrackio(newest, "own", remote.path, port);
+    await using syncer = syncerTo(server.address, setting);
+    await syncer.poll(true);
+    copyFileSync(join(remote.path, "p.db"), backup);
+    await server.call("delete_run", { project: "p", run: "deleted" });
+    await syncer.poll(true);
+    await syncer.poll(true);
+    assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5 });
+    const late = `trackio.init(project="p", name="late", ${quiet}); trackio.log({"loss": 1}); trackio.finish()`;
+    await python(newest, local.path, moreOf("kept") + moreOf("deleted") + late);
+    await syncer.poll(true);
+    await syncer.poll(true);
+    assert.deepEqual(runsOf(remote.path), { kept: 8, renamed: 5, late: 1 });
+  }
+  for (const ending of ["-wal", "-shm"]) rmSync(join(remote.path, `p.db${ending}`), { force: true });
+  copyFileSync(backup, join(remote.path, "p.db"));
+  await using server = await startTrackio(newest, "own", remote.path, port);
+  await using syncer = syncerTo(server.address, setting);
+  await syncer.poll(true);
+  // the older state has the run that was deleted since; no more of it is sent. That which it lacks was not deleted
+  assert.deepEqual(runsOf(remote.path), { kept: 8, renamed: 5, deleted: 5, late: 1 });
 });

@@ -70,15 +70,19 @@ export interface RunningTrackio extends AsyncDisposable {
   call(name: string, kwargs: object): Promise<unknown>;
 }
 
-/** `space`: as on Hugging Face, where a bearer token is checked; `own`: self-hosted, with a write token. */
+/**
+ * `space`: as on Hugging Face, where a bearer token is checked; `own`: self-hosted, with a write token. Of `changes` to its
+ * environment, what is undefined is taken out.
+ */
 export async function startTrackio(
   version: Version,
   mode: "space" | "own",
   folder: string,
   port?: number,
+  changes: Record<string, string | undefined> = {},
 ): Promise<RunningTrackio> {
   port ??= await freePort();
-  const env = {
+  const env: Record<string, string | undefined> = {
     ...environmentOf(version, folder),
     TRACKIO_WRITE_TOKEN: writeToken,
     ...(mode === "space" && {
@@ -88,6 +92,7 @@ export async function startTrackio(
       SPACE_REPO_NAME: "metrics",
       HF_TOKEN: hfToken,
     }),
+    ...changes,
   };
   const code = `import trackio; trackio.show(host="127.0.0.1", server_port=${port}, open_browser=False, block_thread=True)`;
   const server = spawn("python3", ["-c", code], { env, stdio: ["ignore", "pipe", "pipe"] });
