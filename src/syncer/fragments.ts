@@ -68,9 +68,18 @@ function canonicalProject(name: string): string {
   return name.replace(/[^\p{L}\p{N}_-]/gu, "") || "default";
 }
 
+/** TypeScript does not know them yet. */
+const { rawJSON, isRawJSON } = JSON as typeof JSON & {
+  rawJSON(json: string): unknown;
+  isRawJSON(value: unknown): boolean;
+};
+
+/** Numbers that JavaScript would change keep their digits when they are written again. */
 function parsed(line: string): Fields | undefined {
+  const keepDigits = (_name: string, value: unknown, context?: { source: string }): unknown =>
+    typeof value === "number" && context && String(value) !== context.source ? rawJSON(context.source) : value;
   try {
-    const value: unknown = JSON.parse(line);
+    const value: unknown = JSON.parse(line, keepDigits);
     return isObject(value) ? value : undefined;
   } catch {
     return undefined;
@@ -82,5 +91,5 @@ function isWord(value: unknown): value is string {
 }
 
 function isObject(value: unknown): value is Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !isRawJSON(value);
 }

@@ -1,21 +1,25 @@
 /** One trackio database on its way to one destination: what is new is sent, what was taken is remembered. */
 import type { Access } from "./database.ts";
+import { DeltaReader, lastIn, maxBytes, maxRows } from "./delta-reader.ts";
 import { alertEntry, mediaIn, metricsEntry, systemEntry } from "./payload.ts";
 import type { Reader } from "./reader.ts";
 import { type RemoteRuns, remoteAnchor, remoteRuns } from "./remote-runs.ts";
-import type { ConfigRow, CountedTable, Delta, MetricsRow, Position, Table } from "./rows.ts";
+import {
+  type ConfigRow,
+  type CountedTable,
+  countedTables,
+  type Delta,
+  type MetricsRow,
+  type Position,
+  type Table,
+} from "./rows.ts";
 import type { Entry, Refused } from "./send-entries.ts";
 import { ServerFailure, type TrackioServer } from "./trackio-server.ts";
 import type { MediaFile, Progress, RefusedRow, RunState, Watermarks } from "./watermarks.ts";
 import { sendOn, type Ways } from "./ways.ts";
 
-/** trackio's own client sends as many */
-const maxRows = 500;
-const maxBytes = 1024 * 1024;
 /** all is sent again at most so often, in milliseconds */
 const rewindMs = 300_000;
-
-const countedTables = ["metrics", "system_metrics", "alerts"] as const;
 
 export interface ProjectParts {
   /** names the destination in the watermarks */
@@ -50,6 +54,7 @@ export interface Step {
 export class ProjectSync {
   readonly #parts: ProjectParts;
   readonly #progress: Progress;
+  readonly #deltas: DeltaReader;
   /** as of the last step */
   #ways: Ways;
   /** configs that were sent ahead of the position, by run */
@@ -61,6 +66,7 @@ export class ProjectSync {
 
   constructor(parts: ProjectParts) {
     this.#parts = parts;
+    this.#deltas = new DeltaReader(parts.reader, { path: parts.path, access: parts.access });
     this.#ways = { server: parts.server, inbox: undefined, isAwake: true };
     this.#progress = parts.watermarks.progressOf(parts.destination, parts.project);
   }
@@ -68,16 +74,16 @@ export class ProjectSync {
   /** Sends one batch of each table. Throws a ServerFailure, or an Error that says what is wrong with the database. */
   async step(ways: Ways): Promise<Step> {
     this.#ways = ways;
-    const { reader, path, access } = this.#parts;
     const isFirst = this.#progress.positions.metrics.id === 0 && this.#progress.runs.size === 0;
     if (isFirst) await this.#learnWhatIsThere();
-    let delta = await reader.delta({ path, access, after: this.#progress.positions, maxRows, maxBytes });
+    let delta = await this.#deltas.next(this.#progress.positions);
     if (!delta.isSame) {
       this.#parts.watermarks.rewind(this.#parts.destination, this.#parts.project);
       this.#reload();
       await this.#learnWhatIsThere();
-      delta = await reader.delta({ path, access, after: this.#progress.positions, maxRows, maxBytes });
+      delta = await this.#deltas.next(this.#progress.positions);
     }
+    this.#deltas.readAhead(this.#progress.positions, delta);
     await this.#learnOfRewritten(delta.metrics);
     const before = JSON.stringify(this.#progress.positions);
     const step: Step = { sent: 0, waiting: 0, hasMore: false, problems: [] };
@@ -87,6 +93,7 @@ export class ProjectSync {
     step.waiting = this.#waiting(delta.last);
     const areAllBehind = step.waiting === 0 && delta.last.configs <= this.#progress.positions.configs.id;
     step.hasMore = !areAllBehind && JSON.stringify(this.#progress.positions) !== before;
+    if (!step.hasMore) this.#deltas.forget();
     return step;
   }
 
@@ -208,13 +215,11 @@ export class ProjectSync {
     for (const { id, reason } of unusable) step.problems.push(`row ${id} of ${table} cannot be used: ${reason}`);
     step.problems.push(...this.#words(refused, table));
     step.sent += toSend.length - lost.length;
-    const ids = [...rows.map(({ id }) => id), ...unusable.map(({ id }) => id)];
-    const id = Math.max(0, ...ids);
     const refusedIds = new Set(refused.map((entry) => entry.id));
-    if (id === 0) return refusedIds;
-    const key = rows.find((row) => row.id === id)?.key ?? "";
+    const last = lastIn(delta, table);
+    if (!last) return refusedIds;
     const files = this.#parts.withMedia && table === "metrics" ? this.#filesOf(toSend as MetricsRow[]) : [];
-    this.#advance(table, { id, key }, lost, files, touched);
+    this.#advance(table, last, lost, files, touched);
     return refusedIds;
   }
 

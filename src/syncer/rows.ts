@@ -85,8 +85,9 @@ export interface Delta {
   isSame: boolean;
 }
 
-/** A table whose rows have names of their own, and can be counted on both sides. */
-export type CountedTable = Exclude<Table, "configs">;
+/** Tables whose rows have names of their own, and can be counted on both sides. */
+export const countedTables = ["metrics", "system_metrics", "alerts"] as const satisfies readonly Table[];
+export type CountedTable = (typeof countedTables)[number];
 
 /** How many rows of a run stand at or before a position. */
 export interface RunCount {

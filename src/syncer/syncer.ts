@@ -57,7 +57,7 @@ const verifyMs = 300_000;
 /** refused rows are tried again so often, in milliseconds */
 const retryMs = 3_600_000;
 /** every so many polls even a file that looks the same is read */
-const pollsPerFullLook = 10;
+const pollsPerFullLook = 30;
 const maxProblems = 20;
 
 interface Project {

@@ -61,13 +61,14 @@ test("rows that trackio wrote as JSON lines reach the server once", async (conte
     rmSync(join(remote.path, "state"), { recursive: true });
   }
   assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5, deleted: 5, alerted: 1 });
-  const { alerts, system_metrics: system, configs } = rowsOf(join(remote.path, "p.db"));
+  const { metrics, alerts, system_metrics: system, configs } = rowsOf(join(remote.path, "p.db"));
   assert.deepEqual([alerts?.length, system?.length, configs?.length], [1, 1, 4]);
+  assert.match(JSON.stringify(metrics), /\{\\"loss\\":1\.0,\\"big\\":1152921504606846977\}/);
 });
 
 const oneAlert = `
 trackio.init(project="p", name="alerted", config={"a": 1}, ${quiet})
-trackio.log({"loss": 1}); trackio.log_system({"gpu": 1}); trackio.alert(title="careful", text="x")
+trackio.log({"loss": 1.0, "big": 2**60 + 1}); trackio.log_system({"gpu": 1}); trackio.alert(title="careful", text="x")
 trackio.finish()
 `;
 const moreOf = (name: string) => `
