@@ -26,8 +26,6 @@ const lookMs = 60_000;
 const refusedMs = 600_000;
 /** whether files are still there, in milliseconds */
 const settleMs = 5000;
-/** files that are there longer are not imported, in milliseconds */
-const stuckMs = 600_000;
 /** the first trackio that imports fragments */
 const oldestVersion = [0, 28, 0] as const;
 const folder = "trackio/inbox";
@@ -39,7 +37,6 @@ export class Inbox {
   #nextLook = 0;
   #triedAt = 0;
   #triedNumber = -1;
-  #waitingSince: number | undefined;
 
   constructor(parts: InboxParts) {
     this.#parts = parts;
@@ -76,7 +73,6 @@ export class Inbox {
     // a number that was given out is never given out again: a file that waits is not replaced by another
     const { writer, number } = watermarks.takeInboxNumber(destination);
     await this.#opened().upload(`${folder}/${writer}/${String(number).padStart(8, "0")}.jsonl`, content);
-    this.#waitingSince ??= Date.now();
   }
 
   /** Whether the bucket holds a database of the project, and so rows that we may know nothing of. Throws a ServerFailure. */
@@ -112,14 +108,7 @@ export class Inbox {
       throw error;
     }
     watermarks.settleInbox(destination, number);
-    this.#waitingSince = undefined;
     return true;
-  }
-
-  /** Words for the user when the Space, which is awake, does not import what waits; undefined: it does. */
-  get complaint(): string | undefined {
-    if (this.#waitingSince === undefined || Date.now() - this.#waitingSince < stuckMs) return undefined;
-    return `the Space ${this.#parts.spaceId} does not import the rows that wait in its bucket, below ${folder}`;
   }
 
   async #look(version: string | undefined): Promise<void> {

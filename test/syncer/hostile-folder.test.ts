@@ -6,14 +6,21 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { isInstalled, newest, rowsOf, runsOf, threeRuns } from "./runs.ts";
-import { startSyncer } from "./syncer-process.ts";
-import { python, startTrackio } from "./trackio.ts";
+import { SyncerProcess } from "./syncer-process.ts";
+import { python, startTrackio, writeToken } from "./trackio.ts";
 
 /** of the syncer or its reader, in MiB: node alone takes about 80 */
 const memoryLimitMiB = 400;
 
 const columns =
   "id INTEGER PRIMARY KEY, run_id TEXT, timestamp TEXT, run_name TEXT, step INTEGER, log_id TEXT, metrics BLOB";
+
+function syncerFor(folder: string, home: string, server: string): SyncerProcess {
+  mkdirSync(join(home, "tokens"), { recursive: true });
+  writeFileSync(join(home, "tokens/TRACKIO_WRITE_TOKEN"), writeToken, { mode: 0o600 });
+  const places = { statePath: join(home, "sync.db"), controlPath: join(home, "control.sock") };
+  return new SyncerProcess({ folder, server, credentialsFolder: join(home, "tokens"), ...places });
+}
 
 function makeDatabase(path: string, rows: string): void {
   const db = new DatabaseSync(path);
@@ -45,8 +52,8 @@ test("ten thousand files, ten gigabytes, huge rows, deep values: named, and the 
      INSERT INTO metrics SELECT i, 'r' || i, 't', 'r' || i, i, 'l' || i, CAST(printf('{"a":"%.*c"}', 4000000, 'x') AS BLOB) FROM n;`,
   );
   await using server = await startTrackio(newest, "own", remote.path);
-  await using syncer = await startSyncer(local.path, join(remote.path, "home"), server.address);
-  const summary = await syncer.drain();
+  await using syncer = syncerFor(local.path, join(remote.path, "home"), server.address);
+  const summary = await syncer.drain(0);
   assert.ok(syncer.peakMiB() < memoryLimitMiB, `${syncer.peakMiB()} MiB`);
   assert.deepEqual(runsOf(remote.path, "AA"), { kept: 5, renamed: 5, deleted: 5 });
   assert.equal(rowsOf(join(remote.path, "Along.db"))["metrics"]?.length, 40);
@@ -57,7 +64,7 @@ test("ten thousand files, ten gigabytes, huge rows, deep values: named, and the 
   assert.match(said, /^Ahuge: row 1 of metrics cannot be used: it has 300000000 bytes/m);
   assert.match(said, /^Ahuge: row 2 of metrics cannot be used: its metrics are .* too deep/m);
   // nothing is asked of the server by another look at the same
-  assert.equal((await syncer.drain()).sent, summary.sent);
+  assert.equal((await syncer.drain(0)).sent, summary.sent);
 });
 
 test("rows that keep coming, and a Space that changes at every look, keep no other project waiting", async (context) => {
@@ -71,7 +78,7 @@ test("rows that keep coming, and a Space that changes at every look, keep no oth
      INSERT INTO metrics SELECT i, 'r', 't', 'r', i, 'l' || i, CAST('{"a":' || i || '}' AS BLOB) FROM n;`,
   );
   await using server = await startTrackio(newest, "own", remote.path);
-  await using syncer = await startSyncer(local.path, join(remote.path, "home"), server.address);
+  await using syncer = syncerFor(local.path, join(remote.path, "home"), server.address);
   mkdirSync(join(local.path, "spaces"));
   const db = new DatabaseSync(join(local.path, "flood.db"));
   const insert = db.prepare(
@@ -81,11 +88,11 @@ test("rows that keep coming, and a Space that changes at every look, keep no oth
     for (let row = 0; row < 1000; row += 1) insert.run();
     writeFileSync(join(local.path, "spaces/flood"), `evil${round}/space`);
     writeFileSync(join(local.path, "space_id"), "\u001b]0;x\u0007".repeat(round + 1));
-    await syncer.drain();
+    await syncer.drain(0);
   }
   db.close();
   assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5, deleted: 5 });
-  const { waiting, sent, errors } = await syncer.drain();
+  const { waiting, sent, errors } = await syncer.drain(0);
   assert.deepEqual([waiting, sent, errors], [0, 25_015, []]);
   assert.ok(syncer.peakMiB() < memoryLimitMiB, `${syncer.peakMiB()} MiB`);
 });

@@ -1,69 +1,110 @@
-/** The syncer of a session as a process of its own, with its control socket. */
+/** The syncer as a process, with its control socket. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import type { SyncSummary } from "../../src/syncer/sync-summary.ts";
-import type { SyncerConfig } from "../../src/syncer/syncer-config.ts";
-import { untilListening } from "../helpers/until-listening.ts";
-import { controlOnce } from "../proxy/running-proxy.ts";
-import { writeToken } from "./trackio.ts";
 
 const program = join(import.meta.dirname, "../../src/syncer/main.ts");
 
-export interface RunningSyncer extends AsyncDisposable {
-  process: ChildProcess;
-  exited: Promise<unknown>;
-  /** Sends what can be sent now, and says how it stands. */
-  drain(withinMs?: number): Promise<SyncSummary>;
-  /** The most memory that it and its reader have had, in MiB. */
-  peakMiB(): number;
+export interface SyncerSetting {
+  folder: string;
+  statePath: string;
+  server: string;
+  credentialsFolder: string;
+  controlPath: string;
 }
 
-/** `home` keeps its state, token and socket; another syncer there goes on with them. */
-export async function startSyncer(
-  folder: string,
-  home: string,
-  server: string,
-  changes: Partial<SyncerConfig> = {},
-): Promise<RunningSyncer> {
-  mkdirSync(join(home, "secrets"), { recursive: true });
-  writeFileSync(join(home, "secrets/TRACKIO_WRITE_TOKEN"), writeToken, { mode: 0o600 });
-  const controlPath = join(home, "control.sock");
-  const config: SyncerConfig = {
-    ...{ folder, access: "published", statePath: join(home, "watermarks.db"), spaces: [], server },
-    ...{ withMedia: false, maxBytesPerHour: 2 ** 40, intervalMs: 200 },
-    ...{ credentialsFolder: join(home, "secrets"), controlPath },
-    ...changes,
-  };
-  const env = { PATH: process.env["PATH"], MODAL_SB_SYNCER: JSON.stringify(config) };
-  const child = spawn(process.execPath, [program], { env, stdio: ["ignore", "inherit", "inherit"] });
-  const exited = once(child, "exit");
-  await untilListening(controlPath, exited);
-  return {
-    process: child,
-    exited,
-    async drain(withinMs = 0) {
-      const ended = exited.then(() => Promise.reject(new Error("the syncer ended")));
-      const asked = controlOnce(controlPath, JSON.stringify({ id: 1, op: "drain", withinMs }));
-      const answer = await Promise.race([asked, ended]);
-      return answer["summary"] as SyncSummary;
-    },
-    peakMiB: () => Math.max(...familyOf(child.pid ?? 0).map(peakOf)),
-    async [Symbol.asyncDispose]() {
-      child.kill("SIGKILL");
-      await exited;
-    },
-  };
-}
+export class SyncerProcess implements AsyncDisposable {
+  readonly #setting: SyncerSetting;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown[]>;
+  #said = "";
 
-function familyOf(pid: number): number[] {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number),
-  );
-  return [pid, ...children.flatMap(familyOf)];
-}
+  constructor(setting: SyncerSetting) {
+    this.#setting = setting;
+    const config = {
+      ...setting,
+      access: "published",
+      maxBytesPerHour: 2 ** 40,
+      withMedia: true,
+      spaces: [],
+      intervalMs: 100,
+    };
+    const env = { MODAL_SB_SYNCER: JSON.stringify(config), NODE_NO_WARNINGS: "1" };
+    this.#child = spawn(process.execPath, [program], { env, stdio: ["ignore", "ignore", "pipe"] });
+    this.#child.stderr?.on("data", (chunk) => (this.#said += chunk));
+    this.#exited = once(this.#child, "exit");
+  }
 
-function peakOf(pid: number): number {
-  return Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024;
+  get isAlive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** It and the processes that it has started. */
+  pids(): number[] {
+    const { pid } = this.#child;
+    if (pid === undefined || !this.isAlive) return [];
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ");
+    return [pid, ...children.filter(Boolean).map(Number)];
+  }
+
+  /** The most memory that it or its reader has had, in MiB. */
+  peakMiB(): number {
+    const peakOf = (pid: number) => /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+    return Math.max(...this.pids().map((pid) => Number(peakOf(pid)) / 1024));
+  }
+
+  /** Sends what can be sent within the time, at least one look. Rejects when it ends meanwhile. */
+  async drain(withinMs: number): Promise<SyncSummary> {
+    const socket = await this.#connected();
+    try {
+      socket.write(`${JSON.stringify({ id: 1, op: "drain", withinMs })}\n`);
+      for await (const line of createInterface({ input: socket })) {
+        const answer = JSON.parse(line) as { ok: boolean; summary: SyncSummary; error?: string };
+        if (!answer.ok) throw new Error(answer.error);
+        return answer.summary;
+      }
+      throw new Error("the syncer hung up");
+    } finally {
+      socket.destroy();
+    }
+  }
+
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  /** Ends it politely. Its exit code. */
+  async stop(): Promise<unknown> {
+    this.#child.kill("SIGTERM");
+    const [code] = await this.#exited;
+    return code;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+
+  /** As soon as it listens. */
+  async #connected(): Promise<Socket> {
+    for (;;) {
+      if (!this.isAlive) throw new Error(`the syncer has ended: ${this.#said}`);
+      const socket = connect(this.#setting.controlPath);
+      try {
+        await once(socket, "connect");
+        socket.on("error", () => socket.destroy());
+        return socket;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    }
+  }
 }

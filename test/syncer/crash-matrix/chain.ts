@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { SyncSummary } from "../../../src/syncer/sync-summary.ts";
 import { newest } from "../runs.ts";
+import { SyncerProcess } from "../syncer-process.ts";
 import { type RunningTrackio, startTrackio, writeToken } from "../trackio.ts";
 import { exchangeFaults, Front } from "./front.ts";
 import { assertNothingAhead, assertWhole, type Places } from "./ledger.ts";
 import { loseProject, loseRows } from "./losses.ts";
 import { PublisherProcess } from "./publisher-process.ts";
 import type { Seeded } from "./seeded.ts";
-import { SyncerProcess } from "./syncer-process.ts";
 import { Writer } from "./writer.ts";
 
 export const faults = [

@@ -16,7 +16,7 @@ export const exchangeFaults = [
   "server killed at the request",
   "server killed after the answer",
 ] as const;
-export type ExchangeFault = (typeof exchangeFaults)[number];
+type ExchangeFault = (typeof exchangeFaults)[number];
 
 export interface Armed {
   kind: ExchangeFault;
