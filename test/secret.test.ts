@@ -31,6 +31,7 @@ test("a secret is revealed only where it leaves the process or is searched for",
     "session/agent-role.ts",
     "session/preflight.ts",
     "session/proxy-role.ts",
+    "syncer/hub/hub-api.ts",
     "syncer/trackio-server.ts",
   ]);
 });

@@ -27,7 +27,8 @@ const forbiddenUrl = "https://example.com";
 /** What the demo claims, each checked on what was seen. */
 interface Claim {
   words: string;
-  holds: boolean;
+  /** undefined: it could not be tried, which the words say */
+  holds: boolean | undefined;
 }
 
 /** Runs the demo; exit code 0 when every claim held. */
@@ -76,14 +77,15 @@ export async function demo(output: Output, stop: AbortSignal): Promise<number> {
   if (metrics.rows > 0) say(`${await curvesAt(trackio, output)}\n`);
   await ask(followUpPrompt);
   const claims = [...claimsOf(seen.events, api, realKey, keyFile), ...metrics.claims(seen.events, writeToken)];
-  for (const { words, holds } of claims) say(`${holds ? "✔" : "✘"} ${words}`);
-  if (output.isTerminal && claims.every((claim) => claim.holds)) {
+  for (const { words, holds } of claims) say(`${holds === undefined ? "–" : holds ? "✔" : "✘"} ${words}`);
+  const hasFailed = claims.some(({ holds }) => holds === false);
+  if (output.isTerminal && !hasFailed) {
     seen.stop();
     say(`\nYour turn: the model knows "${followUpPrompt}" and little more. Ctrl-D leaves.`);
     await converse(session, { message: undefined, format: "text" }, output, stop);
   }
   await undo.disposeAsync();
-  if (!claims.every((claim) => claim.holds)) {
+  if (hasFailed) {
     say("\nThe demo failed.");
     return exitCodes.internal;
   }
@@ -133,7 +135,7 @@ async function arrivedMetrics(
   if (run === undefined) {
     const [, reason = "the agent does not say why"] = /No metrics were logged: (.+)/.exec(report) ?? [];
     // without a package index there is no trackio, which is nobody's fault
-    return { rows: 0, claims: () => [{ words: `no metrics were shown: ${reason}`, holds: true }] };
+    return { rows: 0, claims: () => [{ words: `no metrics were shown: ${reason}`, holds: undefined }] };
   }
   await unlessStopped(sent(session, Number(epochs)), stop);
   const rows = await rowsAt(trackio, project, run);

@@ -113,7 +113,8 @@ test("the demo runs without a terminal, and its last line says success", async (
   const { code, stdout } = await user.run(["demo"], { env });
   assert.equal(code, 0, stdout);
   assert.match(stdout.trimEnd().split("\n").at(-1) ?? "", /^The demo succeeded/);
-  assert.equal([...stdout.matchAll(/^✔/gm)].length, 7);
+  const untried = /^– no metrics were shown: trackio is not installed/m.test(stdout);
+  assert.equal([...stdout.matchAll(/^✔/gm)].length, untried ? 7 : 9, stdout);
 });
 
 test("an older Node hands over to the one that the package brings", async (context) => {

@@ -34,7 +34,9 @@ test("every row arrives once, whatever is killed, cut, refused or lost on its wa
     await chain.finish();
     await assertEnded(chain, folder.path, context);
   } catch (error) {
-    const words = error instanceof Error ? error.message : String(error);
+    // what failed first, and not what it made fail at the end
+    const first = error instanceof SuppressedError ? error.suppressed : error;
+    const words = first instanceof Error ? first.message : String(first);
     throw new Error(`CRASH_MATRIX_SEED=${seed}, round ${round}: ${words}`, { cause: error });
   }
 });

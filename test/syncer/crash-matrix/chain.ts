@@ -49,7 +49,10 @@ export class Chain implements AsyncDisposable {
   #syncer: SyncerProcess | undefined;
   #server: RunningTrackio | undefined;
   #serverStart: Promise<void> = Promise.resolve();
+  #serverEnd: Promise<void> | undefined;
   #killInCopy: Promise<void> | undefined;
+  /** no server is started any more */
+  #isEnding = false;
   /** false while the server lacks rows that it has lost */
   #isServerWhole = true;
 
@@ -114,8 +117,11 @@ export class Chain implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isEnding = true;
     this.#onlooker?.close();
     await Promise.all([this.#killSyncer(), this.#publisher?.kill(), ...this.#writers.map((writer) => writer.kill())]);
+    // a start may follow the end that is under way
+    await this.#serverEnd;
     await this.#serverStart.catch(() => {});
     await this.#endServer();
     await this.#front[Symbol.asyncDispose]();
@@ -193,12 +199,12 @@ export class Chain implements AsyncDisposable {
   async #drain(): Promise<void> {
     const wasUp = this.#server !== undefined;
     const summary = await this.#syncer?.drain(0).catch((): SyncSummary | undefined => undefined);
-    this.#note(this.#syncer?.pids() ?? []);
+    this.#noteSyncer();
     if (wasUp && summary?.waiting === 0 && summary.errors.length === 0) this.#isServerWhole = true;
   }
 
   async #killSyncer(): Promise<void> {
-    this.#note(this.#syncer?.pids() ?? []);
+    this.#noteSyncer();
     await this.#syncer?.kill();
   }
 
@@ -218,10 +224,17 @@ export class Chain implements AsyncDisposable {
   }
 
   async #startServer(): Promise<void> {
-    this.#serverStart = startTrackio(newest, "own", this.places.remote).then((server) => {
+    this.#serverStart = this.#newServer().then((server) => {
       this.#server = server;
     });
     await this.#serverStart;
+  }
+
+  async #newServer(): Promise<RunningTrackio | undefined> {
+    if (this.#isEnding) return undefined;
+    const start = () => startTrackio(newest, "own", this.places.remote);
+    // another process may have taken the port that was free
+    return await start().catch(start);
   }
 
   /** It comes back by itself, at another port. */
@@ -234,7 +247,8 @@ export class Chain implements AsyncDisposable {
   async #endServer(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
-    await server?.[Symbol.asyncDispose]();
+    if (server) this.#serverEnd = server[Symbol.asyncDispose]();
+    await this.#serverEnd;
   }
 
   async #loseOnServer(lose: (project: string) => void): Promise<void> {
@@ -253,6 +267,14 @@ export class Chain implements AsyncDisposable {
     spoil(statePath);
     this.#revive();
     await this.#drain();
+  }
+
+  #noteSyncer(): void {
+    try {
+      this.#note(this.#syncer?.pids() ?? []);
+    } catch {
+      // it ended while its children were being read
+    }
   }
 
   #note(pids: readonly (number | undefined)[]): void {
