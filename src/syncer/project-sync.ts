@@ -18,7 +18,8 @@ import { ServerFailure, type TrackioServer } from "./trackio-server.ts";
 import type { MediaFile, Progress, RefusedRow, RunState, Watermarks } from "./watermarks.ts";
 import { sendOn, type Ways } from "./ways.ts";
 
-/** all is sent again at most so often, in milliseconds */
+/** all is sent again at most so many times in so many milliseconds: a server may keep nothing */
+const maxRewinds = 3;
 const rewindMs = 300_000;
 
 export interface ProjectParts {
@@ -61,8 +62,8 @@ export class ProjectSync {
   readonly #configs = new Map<string, number>();
   /** what was found missing and sent again, so that the same loss is not repaired for ever */
   readonly #repaired = new Map<string, number>();
-  /** milliseconds since 1970 at which all was sent again last */
-  #rewoundAt = 0;
+  /** milliseconds since 1970 at which all was sent again */
+  #rewinds: number[] = [];
 
   constructor(parts: ProjectParts) {
     this.#parts = parts;
@@ -119,9 +120,11 @@ export class ProjectSync {
       const remote = await remoteRuns(server, project, table);
       if (remote === "unsupported") continue;
       if (remote === "no project" || (table === "metrics" && (await this.#isAnother(remote)))) {
-        // a server that keeps nothing is not sent all again and again
-        if (Date.now() - this.#rewoundAt < rewindMs) return step;
-        this.#rewoundAt = Date.now();
+        this.#rewinds = this.#rewinds.filter((at) => Date.now() - at < rewindMs);
+        if (this.#rewinds.length >= maxRewinds) {
+          throw new ServerFailure("content", "the server loses what it is sent; all is sent again in some minutes");
+        }
+        this.#rewinds.push(Date.now());
         // the server has lost all: what people deleted stays deleted
         this.#parts.watermarks.rewind(this.#parts.destination, project);
         this.#reload();
@@ -295,6 +298,8 @@ export class ProjectSync {
       this.#progress.runs.set(runId, { name, localName: "", skip, isConfirmed: true, isDeleted });
     }
     watermarks.save({ destination, project, runs: this.#progress.runs });
+    // its runs are known by this database: were it made anew before the first comparison, they would seem deleted
+    await this.#isAnother(remote);
   }
 
   /** A rename here writes a run's rows anew, without their names: as many as the server has were sent before. */

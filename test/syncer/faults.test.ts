@@ -218,3 +218,19 @@ test("a project of which the server takes nothing keeps no other one waiting", a
   assert.deepEqual([found.get("p")?.error, found.get("p")?.waiting], [null, 0]);
   assert.deepEqual(runsOf(remote.path), { kept: 5, renamed: 5, deleted: 5 });
 });
+
+test("a server that keeps nothing is not sent everything for ever, and it is said", async (context) => {
+  let batches = 0;
+  const { address, setting } = await oneRowTo(context, (incoming, response) => {
+    if (incoming.url === "/version") return response.end('{"version":"0.43.0","api_version":1}');
+    if (incoming.url !== "/api/query_project") {
+      batches += 1;
+      return response.end('{"data":null}');
+    }
+    response.writeHead(500).end(`{"error":"Project 'p' not found."}`);
+  });
+  await using syncer = syncerTo(address, setting);
+  const { projects } = await syncer.poll(true);
+  assert.match(projects[0]?.error ?? "", /the server loses what it is sent/);
+  assert.equal(batches, 4);
+});

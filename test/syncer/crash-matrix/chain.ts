@@ -247,7 +247,7 @@ export class Chain implements AsyncDisposable {
   async #endServer(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
-    if (server) this.#serverEnd = server[Symbol.asyncDispose]();
+    if (server) this.#serverEnd = Promise.resolve(server[Symbol.asyncDispose]());
     await this.#serverEnd;
   }
 
