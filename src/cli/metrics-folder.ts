@@ -81,7 +81,7 @@ export class MetricsFolder implements Disposable {
 
   async #fragmentsOf({ fragments }: FolderListing): Promise<ReadonlyMap<string, FragmentPath[]>> {
     if (fragments.length === 0) return new Map();
-    const paths = fragments.map(({ inbox, path }) => ({ inbox, path }));
+    const paths = fragments.map(({ folder, path }) => ({ folder, path }));
     const fingerprint = paths.map(({ path }) => path).join(" ");
     if (fingerprint !== this.#fragments.fingerprint) {
       this.#fragments = {

@@ -2,6 +2,9 @@
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import type { Output } from "./output.ts";
 
+/** of one session: names of files can change for ever */
+const maxTold = 40;
+
 /** One line; undefined when there are no metrics yet. `now` in milliseconds since 1970. */
 export function syncLine(summary: SyncSummary | undefined, now: number): string | undefined {
   if (!summary) return undefined;
@@ -23,8 +26,10 @@ export function problemTeller(output: Output): (summary: SyncSummary) => void {
   const told = new Set<string>();
   return ({ errors, problems }) => {
     for (const words of [...errors, ...problems]) {
-      if (!told.has(words)) output.note(output.red(`metrics: ${words}`));
+      if (told.has(words) || told.size > maxTold) continue;
       told.add(words);
+      const note = told.size > maxTold ? "there is more that cannot be sent; it is not listed here" : words;
+      output.note(output.red(`metrics: ${note}`));
     }
   };
 }

@@ -10,8 +10,8 @@ import type { CountedTable } from "./rows.ts";
 import type { CurvePoint } from "./thinning.ts";
 
 export interface FragmentPath {
-  inbox: string;
-  /** below the inbox */
+  folder: string;
+  /** below the folder */
   path: string;
 }
 
@@ -198,9 +198,9 @@ function runsIn({ project, fragments, runs }: CurvesRequest): Ranked[] {
   return [...found.values()].sort((one, other) => (one.timestamp < other.timestamp ? 1 : -1));
 }
 
-function rowsOf({ inbox, path }: FragmentPath): FragmentRows {
+function rowsOf({ folder, path }: FragmentPath): FragmentRows {
   try {
-    return readFragment(inbox, path);
+    return readFragment(folder, path);
   } catch {
     return { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
   }

@@ -57,9 +57,9 @@ export class FragmentSync {
   ): Promise<boolean> {
     const all: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
     const problems: string[] = [];
-    for (const { inbox, path, number } of files) {
+    for (const { folder, path, number } of files) {
       try {
-        const rows = readFragment(inbox, path);
+        const rows = readFragment(folder, path);
         all.metrics.push(...rows.metrics);
         all.system_metrics.push(...rows.system_metrics);
         all.alerts.push(...rows.alerts);

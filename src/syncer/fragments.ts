@@ -24,9 +24,9 @@ export interface FragmentRows {
 type Fields = Record<string, unknown>;
 
 /** Throws an Error that says what is wrong with the file. */
-export function readFragment(inbox: string, path: string): FragmentRows {
+export function readFragment(folder: string, path: string): FragmentRows {
   const rows: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
-  for (const [index, line] of readRegularFile(inbox, path, maxBytes).toString("utf8").split("\n").entries()) {
+  for (const [index, line] of readRegularFile(folder, path, maxBytes).toString("utf8").split("\n").entries()) {
     if (line.trim() === "") continue;
     if (!take(line, index, rows)) rows.unusable += 1;
   }

@@ -2,6 +2,8 @@
 import type { AlertRow, MetricsRow, SystemRow, TraceRow } from "./rows.ts";
 
 const quote = JSON.stringify;
+/** of one row that are sent */
+const maxFiles = 100;
 /** trackio nests media three deep, in tables */
 const maxDepth = 16;
 
@@ -62,5 +64,5 @@ export function mediaIn(metrics: string): string[] {
     for (const member of Object.values(value)) search(member, depth + 1);
   };
   search(JSON.parse(metrics));
-  return paths;
+  return paths.slice(0, maxFiles);
 }

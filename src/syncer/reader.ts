@@ -16,6 +16,8 @@ export type ReaderRequest =
 
 /** a file that takes longer is hostile or too big, in milliseconds */
 const timeoutMs = 30_000;
+/** of one answer; a batch and its configs are far smaller, in bytes */
+const maxAnswerBytes = 64 * 1024 * 1024;
 /** of JavaScript's own values, in MiB; SQLite has a limit of its own */
 const heapMiB = 192;
 
@@ -93,6 +95,13 @@ export class Reader implements Disposable {
     const child = await this.#open(["--disable-warning=ExperimentalWarning", `--max-old-space-size=${heapMiB}`]);
     this.#process = child;
     child.stdin.on("error", () => {});
+    let bytes = 0;
+    child.stdout.on("data", (chunk: Buffer) => {
+      const newline = chunk.lastIndexOf(10);
+      bytes = newline === -1 ? bytes + chunk.length : chunk.length - newline - 1;
+      // readline holds an unfinished line without a limit of its own
+      if (bytes > maxAnswerBytes && this.#process === child) this.#end("the reader's answer is too long");
+    });
     createInterface({ input: child.stdout }).on("line", (line) => {
       if (this.#process === child) this.#settle(answerIn(line));
     });

@@ -2,6 +2,9 @@
 import type { CountedTable, Position } from "./rows.ts";
 import { ServerFailure, type TrackioServer } from "./trackio-server.ts";
 
+/** names may have a thousand characters each */
+const pageRuns = 1000;
+
 interface RemoteRun {
   name: string;
   rows: number;
@@ -17,22 +20,27 @@ export async function remoteRuns(
   table: CountedTable,
 ): Promise<RemoteRuns | "no project" | "unsupported"> {
   const key = table === "alerts" ? "alert_id" : "log_id";
-  const query = `SELECT run_id, MAX(run_name) AS name, COUNT(*) AS n, COUNT(${key}) AS named FROM ${table} GROUP BY run_id`;
+  const columns = `run_id, MAX(run_name) AS name, COUNT(*) AS n, COUNT(${key}) AS named`;
+  const found = new Map<string, RemoteRun>();
   try {
-    const data = await server.call("query_project", JSON.stringify({ project, query }));
-    const rows = (data as { rows?: unknown } | null)?.rows;
-    if (!Array.isArray(rows)) return "unsupported";
-    return new Map(
-      (rows as Record<string, unknown>[]).map((row) => [
-        String(row["run_id"]),
-        { name: String(row["name"]), rows: Number(row["n"]), named: Number(row["named"]) },
-      ]),
-    );
+    // in pages: a project may have more runs than fit an answer
+    for (let after = ""; ; ) {
+      const where = `WHERE run_id > '${after.replaceAll("'", "''")}'`;
+      const query = `SELECT ${columns} FROM ${table} ${where} GROUP BY run_id ORDER BY run_id LIMIT ${pageRuns}`;
+      const data = await server.call("query_project", JSON.stringify({ project, query }));
+      const rows = (data as { rows?: unknown } | null)?.rows;
+      if (!Array.isArray(rows)) return "unsupported";
+      for (const row of rows as Record<string, unknown>[]) {
+        after = String(row["run_id"]);
+        found.set(after, { name: String(row["name"]), rows: Number(row["n"]), named: Number(row["named"]) });
+      }
+      if (rows.length < pageRuns) return found;
+    }
   } catch (error) {
     if (!(error instanceof ServerFailure)) throw error;
     if (error.kind === "content" && /not found/i.test(error.message)) return "no project";
     if (error.kind === "unsupported" || /no such (table|column)/i.test(error.message)) return "unsupported";
-    throw error.kind === "content" ? new ServerFailure("later", error.message) : error;
+    throw error;
   }
 }
 

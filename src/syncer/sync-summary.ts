@@ -38,5 +38,7 @@ export function summaryOf({ projects, problems }: SyncStatus): SyncSummary {
 }
 
 function few(words: readonly string[]): string[] {
-  return [...new Set(words)].slice(0, maxItems).map((each) => sanitizeText(each).slice(0, maxWords));
+  // a file's name may have lines of its own
+  const line = (each: string) => sanitizeText(each).replace(/\s+/g, " ").slice(0, maxWords);
+  return [...new Set(words)].slice(0, maxItems).map(line);
 }

@@ -15,7 +15,7 @@ import { ProjectSync } from "./project-sync.ts";
 import { Reader } from "./reader.ts";
 import { type DatabaseFile, type FolderListing, listFolder } from "./trackio-folder.ts";
 import { ServerFailure } from "./trackio-server.ts";
-import { Watermarks } from "./watermarks.ts";
+import { type MediaFile, Watermarks } from "./watermarks.ts";
 import { type Ways, waysTo } from "./ways.ts";
 
 export interface SyncerOptions extends DestinationRules {
@@ -171,7 +171,8 @@ export class Syncer implements AsyncDisposable {
   #list(): FolderListing | undefined {
     try {
       const listing = listFolder(this.#options.folder);
-      const words = [...listing.problems].map(([name, reason]) => `${sanitizeText(name).slice(0, 100)}: ${reason}`);
+      const plain = (name: string) => sanitizeText(name).replace(/\s+/g, " ").slice(0, 100);
+      const words = [...listing.problems].map(([name, reason]) => `${plain(name)}: ${reason}`);
       this.#problems = words.slice(0, maxProblems);
       return listing;
     } catch (error) {
@@ -332,7 +333,7 @@ export class Syncer implements AsyncDisposable {
         this.#note(status, await sync.retryRefused());
         project.retriedAt = now;
       }
-      await this.#sendMedia(project);
+      if (await this.#sendMedia(project)) return true;
       project.fingerprint = fingerprint;
       project.backoff.succeed();
       status.syncedAt = now;
@@ -361,21 +362,24 @@ export class Syncer implements AsyncDisposable {
     status.problems = [...status.problems, ...problems].slice(-maxProblems);
   }
 
-  async #sendMedia({ destination, status }: Project): Promise<void> {
+  /** Some of the files that wait; true when there are more. */
+  async #sendMedia({ destination, status }: Project): Promise<boolean> {
     const { folder, withMedia } = this.#options;
-    if (!withMedia) return;
+    if (!withMedia) return false;
     const { name, server } = destination;
-    for (;;) {
+    const settled: MediaFile[] = [];
+    const problems: string[] = [];
+    try {
       const files = this.#watermarks.waitingFiles(name, status.project);
-      if (files.length === 0) return;
       for (const file of files) {
         const reason = await sendMedia(folder, status.project, file, server, this.#spend);
-        this.#watermarks.settleFile(name, file.path);
-        if (reason !== undefined) {
-          const problems = [`${sanitizeText(file.path).slice(0, 200)} was not sent: ${reason}`];
-          this.#note(status, { sent: 0, problems });
-        }
+        settled.push(file);
+        if (reason !== undefined) problems.push(`${sanitizeText(file.path).slice(0, 200)} was not sent: ${reason}`);
       }
+      return files.length > 0;
+    } finally {
+      this.#watermarks.settleFiles(name, status.project, settled);
+      this.#note(status, { sent: 0, problems });
     }
   }
 

@@ -1,5 +1,5 @@
 /** What lies in a trackio folder that may be hostile: only names and sizes are looked at, and no link is followed. */
-import { lstatSync, readdirSync } from "node:fs";
+import { lstatSync, opendirSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";
 import { readRegularFile } from "./regular-file.ts";
@@ -16,8 +16,8 @@ export interface DatabaseFile {
 export interface FragmentFile {
   writer: string;
   number: number;
-  inbox: string;
-  /** below the inbox */
+  folder: string;
+  /** below the folder */
   path: string;
 }
 
@@ -34,6 +34,10 @@ export interface FolderListing {
 }
 
 const maxDatabases = 200;
+/** of a folder; a writer's fragments are many */
+const maxNames = 150_000;
+/** that are named */
+const maxProblems = 50;
 const maxFragments = 100_000;
 const maxWriters = 1000;
 const maxSpaceIdBytes = 200;
@@ -42,8 +46,8 @@ const registryPrefix = "registry-";
 
 /** Throws when the folder itself cannot be read. A missing folder is an empty one. */
 export function listFolder(folder: string): FolderListing {
-  const problems = new Map<string, string>();
-  const names = namesIn(folder);
+  const problems = new LimitedMap();
+  const names = listed(folder, problems, ".");
   const databases: DatabaseFile[] = [];
   for (const name of names.filter((each) => each.endsWith(".db") && !each.startsWith(registryPrefix))) {
     if (databases.length >= maxDatabases) {
@@ -62,11 +66,18 @@ export function listFolder(folder: string): FolderListing {
   }
   return {
     databases,
-    fragments: names.includes("inbox") ? fragmentsIn(join(folder, "inbox"), problems) : [],
+    fragments: names.includes("inbox") ? fragmentsIn(folder, problems) : [],
     spaceId: names.includes("space_id") ? wordIn(folder, "space_id", problems) : undefined,
     spaceIds: names.includes("spaces") ? wordsIn(folder, problems) : new Map(),
     problems,
   };
+}
+
+/** The first problems are enough to know. */
+class LimitedMap extends Map<string, string> {
+  override set(name: string, problem: string): this {
+    return this.size < maxProblems || this.has(name) ? super.set(name, problem) : this;
+  }
 }
 
 /** Size and time of the file, and of its log if it has one: trackio's last rows may be there alone. */
@@ -77,25 +88,25 @@ function fingerprintOf(path: string): string | undefined {
   return `${main.ino} ${main.size} ${main.mtimeNs}${log ? ` ${log.size} ${log.mtimeNs}` : ""}`;
 }
 
-function fragmentsIn(inbox: string, problems: Map<string, string>): FragmentFile[] {
+function fragmentsIn(folder: string, problems: Map<string, string>): FragmentFile[] {
   const found: FragmentFile[] = [];
-  const writers = namesIn(inbox).filter((name) => /^[\w-]{1,64}$/.test(name));
+  const writers = namesIn(folder, "inbox", problems).filter((name) => /^[\w-]{1,64}$/.test(name));
   for (const writer of writers.slice(0, maxWriters)) {
-    for (const name of namesIn(join(inbox, writer))) {
+    for (const name of namesIn(folder, join("inbox", writer), problems)) {
       const [, digits] = /^(\d{8})\.jsonl$/.exec(name) ?? [];
       if (digits === undefined) continue;
       if (found.length >= maxFragments) {
         problems.set("inbox", `it holds more than ${maxFragments} fragments; the rest waits`);
         return found;
       }
-      found.push({ writer, number: Number(digits), inbox, path: join(writer, name) });
+      found.push({ writer, number: Number(digits), folder, path: join("inbox", writer, name) });
     }
   }
   return found;
 }
 
 function wordsIn(folder: string, problems: Map<string, string>): Map<string, string> {
-  const words = namesIn(join(folder, "spaces"))
+  const words = namesIn(folder, "spaces", problems)
     .slice(0, maxDatabases)
     .map((name): [string, string | undefined] => [name, wordIn(folder, join("spaces", name), problems)]);
   return new Map(words.filter((entry): entry is [string, string] => entry[1] !== undefined));
@@ -111,8 +122,27 @@ function wordIn(folder: string, path: string, problems: Map<string, string>): st
   }
 }
 
-/** Sorted; none when there is no folder of that name, or a link. */
-function namesIn(folder: string): string[] {
-  const stat = lstatSync(folder, { throwIfNoEntry: false });
-  return stat?.isDirectory() ? readdirSync(folder).sort() : [];
+/** Sorted, of a folder below the folder; none when it is a link or cannot be read. */
+function namesIn(folder: string, path: string, problems: Map<string, string>): string[] {
+  try {
+    return listed(join(folder, path), problems, path);
+  } catch (error) {
+    problems.set(path, messageOf(error));
+    return [];
+  }
+}
+
+/** Some of the names where there are too many: nobody else's memory is to be filled with them. */
+function listed(folder: string, problems: Map<string, string>, name: string): string[] {
+  if (!lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) return [];
+  const names: string[] = [];
+  using entries = opendirSync(folder);
+  for (let entry = entries.readSync(); entry; entry = entries.readSync()) {
+    if (names.length >= maxNames) {
+      problems.set(name, `it holds more than ${maxNames} files; the rest is left out`);
+      break;
+    }
+    names.push(entry.name);
+  }
+  return names.sort();
 }

@@ -115,6 +115,7 @@ export class TrackioServer {
       });
       return { response, text: await textOf(response) };
     } catch (error) {
+      if (error instanceof ServerFailure) throw error;
       const cause = (error as { cause?: { code?: string } }).cause?.code ?? this.#clean(messageOf(error));
       throw new ServerFailure("later", `${this.#base.host} cannot be reached (${cause})`);
     }
@@ -137,10 +138,11 @@ export class TrackioServer {
     const words = typeof error === "string" ? this.#clean(error) : "";
     const message = `${this.#base.host} answered ${status}${words ? `: ${words}` : ""}`;
     const retryAfterMs = secondsOf(response.headers.get("retry-after"));
-    if (status === 429 || /\b429\b|rate limit/i.test(words)) return new ServerFailure("later", message, retryAfterMs);
+    // only how trackio's sentences begin: they quote names, which the sandbox gave
+    if (status === 429 || /^429 Client Error/.test(words)) return new ServerFailure("later", message, retryAfterMs);
     if (status === 401 || status === 403) return new ServerFailure("blocked", message);
     // trackio says so with a 500 on a Space and a 400 elsewhere
-    if (/hf_token|HF_TOKEN|write_token|Invalid user token|whoami/.test(words))
+    if (/^(Expected (a HF_TOKEN|the provided hf_token)|A write_token is required|Invalid user token)/.test(words))
       return new ServerFailure("blocked", message);
     if (status === 404 && /unknown api/i.test(words)) return new ServerFailure("unsupported", message);
     if (status === 400 && /missing required parameter/i.test(words)) return new ServerFailure("unsupported", message);
@@ -166,7 +168,7 @@ async function textOf(response: Response): Promise<string> {
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
     bytes += chunk.length;
-    if (bytes > maxAnswerBytes) throw new Error("the answer is too long");
+    if (bytes > maxAnswerBytes) throw new ServerFailure("content", "its answer is too long");
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");

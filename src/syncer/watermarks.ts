@@ -51,7 +51,7 @@ const schema = `
   CREATE TABLE IF NOT EXISTS refused (destination TEXT, project TEXT, name TEXT, id INTEGER, reason TEXT, at INTEGER,
     PRIMARY KEY (destination, project, name, id)) STRICT;
   CREATE TABLE IF NOT EXISTS files (destination TEXT, project TEXT, path TEXT, runId TEXT, run TEXT, step TEXT, isSent INTEGER,
-    PRIMARY KEY (destination, path)) STRICT;
+    PRIMARY KEY (destination, project, path)) STRICT;
   CREATE TABLE IF NOT EXISTS fragments (writer TEXT PRIMARY KEY, number INTEGER) STRICT;
   CREATE TABLE IF NOT EXISTS inbox (destination TEXT PRIMARY KEY, writer TEXT, number INTEGER, settled INTEGER) STRICT;
   CREATE TABLE IF NOT EXISTS traffic (hour INTEGER PRIMARY KEY, bytes INTEGER) STRICT;
@@ -183,9 +183,12 @@ export class Watermarks implements Disposable {
     }));
   }
 
-  /** Sent, or given up: it does not wait any more. */
-  settleFile(destination: string, path: string): void {
-    this.#run("UPDATE files SET isSent = 1 WHERE destination = ? AND path = ?", destination, path);
+  /** Sent, or given up: they do not wait any more. */
+  settleFiles(destination: string, project: string, files: readonly MediaFile[]): void {
+    const sql = "UPDATE files SET isSent = 1 WHERE destination = ? AND project = ? AND path = ?";
+    this.#transaction(() => {
+      for (const { path } of files) this.#run(sql, destination, project, path);
+    });
   }
 
   /** Number of the last fragment of a writer that was sent; -1: none. */

@@ -1,10 +1,11 @@
 /** Files that a sandbox could leave in the folder. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { execFileSync, spawnSync } from "node:child_process";
+import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
+import { listFolder } from "../../src/syncer/trackio-folder.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { isInstalled, newest, rowsOf, runsOf, syncerTo, threeRuns } from "./runs.ts";
 import { python, startTrackio } from "./trackio.ts";
@@ -86,3 +87,109 @@ test("configs whose runs have large rows all come, a few at a time", async (cont
   );
   assert.equal(configs?.length, 30);
 });
+
+test("media that is a link, or names another project's files or none, brings out nothing that is not of the project", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  await using secrets = await temporaryFolder();
+  writeFileSync(join(secrets.path, "HF_TOKEN"), "the token of the syncer");
+  mkdirSync(join(remote.path, "own"));
+  symlinkSync(secrets.path, join(local.path, "media"));
+  const image = (path: string) => `{"_type":"trackio.image","file_path":"${path}"}`;
+  const many = Array.from({ length: 20_000 }, (_, index) => image(`evil/${index}`)).join(",");
+  const db = new DatabaseSync(join(local.path, "evil.db"));
+  db.exec(`CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_id TEXT, timestamp TEXT, run_name TEXT, step INTEGER,
+    log_id TEXT, metrics TEXT)`);
+  const insert = db.prepare("INSERT INTO metrics VALUES (?, 'r', 't', 'r', 0, ?, ?)");
+  for (const [index, path] of ["HF_TOKEN", "../media/HF_TOKEN", "/etc/passwd", "good/r/0/dot.png"].entries()) {
+    insert.run(index + 1, `l${index}`, `{"image":${image(path)}}`);
+  }
+  insert.run(9, "l9", `{"images":[${many}]}`);
+  db.close();
+  await using server = await startTrackio(newest, "own", join(remote.path, "own"));
+  await using syncer = syncerTo(server.address, { folder: local.path, statePath: join(remote.path, "state/sync.db") });
+  const { projects } = await syncer.poll(true);
+  assert.deepEqual([projects[0]?.error, projects[0]?.waiting, projects[0]?.sent], [null, 0, 5]);
+  assert.ok(!existsSync(join(remote.path, "own/media")), "something was sent");
+});
+
+test("names of projects and runs that look like a server's complaints stop nothing", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  const run = (project: string, name: string) =>
+    `trackio.init(project="${project}", name="${name}", auto_log_gpu=False, auto_log_cpu=False); trackio.log({"a": 1}); trackio.finish()\n`;
+  const names = ["exp-429", "HF_TOKEN", "whoami", "write_token", "good"];
+  await python(newest, local.path, names.map((name) => run(name, "rate limit hf_token 429")).join(""));
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using syncer = syncerTo(server.address, { folder: local.path, statePath: join(remote.path, "state/sync.db") });
+  const { projects } = await syncer.poll(true);
+  assert.deepEqual(
+    projects.map(({ error, sent, waiting }) => [error, sent, waiting]),
+    names.map(() => [null, 1, 0]),
+  );
+});
+
+test("a project with thousands of runs is compared in pages, and keeps no other one waiting", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  await python(newest, local.path, threeRuns);
+  const db = new DatabaseSync(join(local.path, "many.db"));
+  db.exec(`CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_id TEXT, timestamp TEXT, run_name TEXT, step INTEGER,
+      log_id TEXT, metrics TEXT);
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4500)
+    INSERT INTO metrics SELECT i, 'r' || i, 't', printf('%.*c', 1000, 'n') || i, 0, 'l' || i, '{"a":1}' FROM n`);
+  db.close();
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using syncer = syncerTo(server.address, { folder: local.path, statePath: join(remote.path, "state/sync.db") });
+  const { projects } = await syncer.poll(true);
+  assert.deepEqual(
+    projects.map(({ error, waiting, sent }) => [error, waiting, sent]),
+    [
+      [null, 0, 4500],
+      [null, 0, 15],
+    ],
+  );
+});
+
+test("a folder that cannot be read is named, and the others go on", async (context) => {
+  if (process.getuid?.() === 0) {
+    if (isClosed(import.meta.filename) || isClosed(process.execPath)) {
+      return context.skip("the checkout lies in a folder that is closed to other users");
+    }
+    // root reads everything: as the user that the syncer has in a session
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ["--test-reporter=spec", "--test", "--test-name-pattern", "a folder that cannot be read", import.meta.filename],
+      {
+        ...{ uid: 61102, gid: 61102, encoding: "utf8" },
+        env: { PATH: process.env["PATH"], HOME: "/tmp" },
+      },
+    );
+    assert.equal(status, 0, stderr);
+    return;
+  }
+  await using local = await temporaryFolder();
+  mkdirSync(join(local.path, "inbox/w"), { recursive: true });
+  mkdirSync(join(local.path, "spaces"));
+  writeFileSync(join(local.path, "p.db"), "x");
+  for (const path of ["inbox/w", "spaces"]) chmodSync(join(local.path, path), 0);
+  const listing = listFolder(local.path);
+  for (const path of ["inbox/w", "spaces"]) chmodSync(join(local.path, path), 0o755);
+  assert.deepEqual(
+    listing.databases.map(({ project }) => project),
+    ["p"],
+  );
+  assert.deepEqual([...listing.problems.keys()].sort(), ["inbox/w", "spaces"]);
+  context.diagnostic(`as user ${process.getuid?.()}`);
+});
+
+/** Whether another user cannot walk to the file. */
+function isClosed(path: string): boolean {
+  for (let folder = dirname(path); folder !== "/"; folder = dirname(folder)) {
+    if ((statSync(folder).mode & 0o001) === 0) return true;
+  }
+  return false;
+}
