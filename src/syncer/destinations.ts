@@ -4,8 +4,10 @@
  */
 import type { Secret } from "../secret.ts";
 import { HubApi } from "./hub/hub-api.ts";
+import { HubError } from "./hub/hub-error.ts";
+import { findSpace } from "./hub/spaces.ts";
 import type { Inbox } from "./inbox.ts";
-import { type Proof, TrackioServer } from "./trackio-server.ts";
+import { type Proof, ServerFailure, TrackioServer } from "./trackio-server.ts";
 
 export interface DestinationRules {
   /** "owner/name", or "owner/*" for all Spaces of an owner; the first that is no pattern takes what names no Space */
@@ -88,17 +90,35 @@ export async function isTrackio(spaceId: string, rules: DestinationRules): Promi
 
 function spaceServer(
   spaceId: string,
-  { spaceAddress = defaultSpaceAddress, hfToken }: DestinationRules,
+  { spaceAddress = defaultSpaceAddress, hfToken, hubUrl }: DestinationRules,
 ): TrackioServer {
-  const base = new URL(spaceAddress.replace("{subdomain}", subdomainOf(spaceId)));
-  return new TrackioServer(base, hfToken ? { kind: "bearer", token: hfToken } : { kind: "none" });
+  const subdomain = subdomainOf(spaceId);
+  const base = new URL(spaceAddress.replace("{subdomain}", subdomain));
+  if (!hfToken) return new TrackioServer(base, { kind: "none" });
+  const confirm = async () => {
+    // an address for one Space alone, in tests
+    if (!spaceAddress.includes("{subdomain}")) return;
+    await confirmSubdomain(spaceId, subdomain, new HubApi({ token: hfToken, hubUrl }));
+  };
+  return new TrackioServer(base, { kind: "bearer", token: hfToken }, confirm);
+}
+
+/** Two names can make one subdomain: acme-labs/x and acme/labs-x. The Hub says whose it is. */
+async function confirmSubdomain(spaceId: string, subdomain: string, hub: HubApi): Promise<void> {
+  const space = await findSpace(hub, spaceId).catch((error: unknown) => {
+    if (!(error instanceof HubError)) throw error;
+    throw new ServerFailure(error.isTemporary ? "later" : "blocked", error.message);
+  });
+  if (!space) throw new ServerFailure("blocked", `Hugging Face knows no Space ${spaceId}`);
+  if (space.subdomain === subdomain) return;
+  throw new ServerFailure("blocked", `the Space ${spaceId} is not at the address that its name makes`);
 }
 
 export function isSpaceId(text: string): boolean {
   return /^[A-Za-z0-9][\w-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/.test(text);
 }
 
-/** The host name that Hugging Face gives a Space (huggingface_hub and trackio form it the same way). */
+/** What Hugging Face calls a Space's host, mostly (huggingface_hub and trackio form it the same way). */
 function subdomainOf(spaceId: string): string {
   return spaceId.toLowerCase().replace(/[/_.]/g, "-");
 }

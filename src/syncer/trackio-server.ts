@@ -43,13 +43,19 @@ const oldestVersion = [0, 24, 0] as const;
 export class TrackioServer {
   readonly #base: URL;
   readonly #proof: Proof;
+  readonly #confirm: () => Promise<void>;
+  #isConfirmed = false;
   /** of the last probe that succeeded; undefined: it is to be asked again */
   version: string | undefined;
 
-  /** `base` ends with a slash. */
-  constructor(base: URL, proof: Proof) {
+  /**
+   * `base` ends with a slash. `confirm` sees, before the first request, that the proof may go there; it throws a
+   * ServerFailure when not.
+   */
+  constructor(base: URL, proof: Proof, confirm: () => Promise<void> = async () => {}) {
     this.#base = base;
     this.#proof = proof;
+    this.#confirm = confirm;
   }
 
   /** Sees that a trackio server that we can talk to answers. Throws a ServerFailure. */
@@ -106,6 +112,8 @@ export class TrackioServer {
   }
 
   async #exchange(path: string, init: RequestInit, timeoutMs: number): Promise<{ response: Response; text: string }> {
+    if (!this.#isConfirmed) await this.#confirm();
+    this.#isConfirmed = true;
     try {
       const response = await fetch(new URL(path, this.#base), {
         ...init,

@@ -20,6 +20,8 @@ export interface HubSpace {
   secrets: string[];
   volumes: { type: string; source: string; mountPath: string }[];
   stage: string;
+  /** undefined: made of its name */
+  subdomain?: string;
 }
 
 interface SeenRequest {
@@ -207,7 +209,7 @@ function spaceAnswer(state: State, name: string): Answer {
     body: {
       ...{ _id: "0", id: name, author: name.split("/")[0], sdk: space.sdk, likes: 0, lastModified: new Date() },
       ...{ private: space.visibility === "private", tags: [...tags.matchAll(/- (.*)/g)].map(([, tag]) => tag) },
-      ...{ runtime: runtimeOf(space), siblings: [] },
+      ...{ runtime: runtimeOf(space), siblings: [], subdomain: space.subdomain ?? subdomainOf(space.id) },
     },
   };
 }
@@ -346,4 +348,8 @@ async function listen(answerTo: (request: IncomingMessage, body: Buffer) => Prom
 }
 export function fileIn(double: HubDouble, bucket: string, path: string): string {
   return readFileSync(join(double.bucketFolder(bucket), path), "latin1");
+}
+
+function subdomainOf(spaceId: string): string {
+  return spaceId.toLowerCase().replace(/[/_.]/g, "-");
 }

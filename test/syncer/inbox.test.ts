@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
@@ -350,3 +351,35 @@ async function pageOfHuggingFace(port: number, status: number): Promise<AsyncDis
     },
   };
 }
+
+test("the token goes to no address before the Hub has said that it is the Space's", async (context) => {
+  await using scene = await spaceScene(context);
+  if (!scene) return;
+  await python(newest, scene.local, threeRuns);
+  const seen: (string | undefined)[] = [];
+  const stranger = createServer((incoming, response) => {
+    seen.push(incoming.headers.authorization);
+    response.writeHead(503).end();
+  }).listen(0, "127.0.0.1");
+  await once(stranger, "listening");
+  context.after(() => stranger.close());
+  const { port } = stranger.address() as AddressInfo;
+  const to = async (spaceId: string) => {
+    const spaceAddress = `http://127.0.0.1:${port}/{subdomain}/`;
+    await using syncer = scene.syncer({ spaces: [spaceId], spaceAddress });
+    return (await syncer.poll(true)).projects[0]?.error ?? "";
+  };
+  // acme/metrics-x would be at the host of acme-metrics/x, which anybody may register
+  assert.match(await to("acme/metrics-x"), /Hugging Face knows no Space acme\/metrics-x/);
+  const space = scene.hub.spaces.get("acme/metrics");
+  assert.ok(space);
+  Object.assign(space, { subdomain: "acme-metrics-2", stage: "RUNNING" });
+  assert.match(await to("acme/metrics"), /not at the address that its name makes/);
+  scene.hub.intercept = ({ path }) => (path.startsWith("/api/spaces/") ? { status: 503 } : undefined);
+  assert.match(await to("acme/metrics"), /Hugging Face answered 503/);
+  assert.deepEqual(seen, []);
+  scene.hub.intercept = undefined;
+  delete space.subdomain;
+  await to("acme/metrics");
+  assert.equal(seen[0], `Bearer ${hfToken}`);
+});

@@ -6,6 +6,8 @@ export interface SpaceFacts {
   /** gradio, docker, static, … */
   sdk: string | undefined;
   tags: string[];
+  /** the first part of its host's name */
+  subdomain: string | undefined;
   /** e.g. RUNNING, SLEEPING, PAUSED, BUILDING */
   stage: string | undefined;
   /** "owner/name" of the bucket mounted at /data */
@@ -21,10 +23,10 @@ interface Runtime {
 export async function findSpace(hub: HubApi, spaceId: string): Promise<SpaceFacts | undefined> {
   const what = `see the Space ${spaceId}`;
   const found = await hub.attempt(what, () =>
-    spaceInfo({ name: spaceId, additionalFields: ["tags", "runtime"], ...hub.parameters }),
+    spaceInfo({ name: spaceId, additionalFields: ["tags", "runtime", "subdomain"], ...hub.parameters }),
   );
   if (!found) return undefined;
-  const { sdk, tags } = found;
+  const { sdk, tags, subdomain } = found;
   const runtime = (found.runtime ?? {}) as Runtime;
   let bucketId = bucketIn(runtime);
   if (bucketId === undefined) {
@@ -35,6 +37,7 @@ export async function findSpace(hub: HubApi, spaceId: string): Promise<SpaceFact
   return {
     sdk: typeof sdk === "string" ? sdk : undefined,
     tags: Array.isArray(tags) ? tags.filter((tag) => typeof tag === "string") : [],
+    subdomain: typeof subdomain === "string" ? subdomain : undefined,
     stage: typeof runtime.stage === "string" ? runtime.stage : undefined,
     bucketId,
   };
