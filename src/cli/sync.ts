@@ -9,7 +9,8 @@ import { Secret } from "../secret.ts";
 import { type DestinationRules, isSpaceId, isTrackio } from "../syncer/destinations.ts";
 import { ensureSpace } from "../syncer/hub/ensure-space.ts";
 import { HubError } from "../syncer/hub/hub-error.ts";
-import { type ProjectStatus, Syncer, type SyncStatus } from "../syncer/syncer.ts";
+import { isBehind, type ProjectStatus, type SyncStatus } from "../syncer/sync-status.ts";
+import { Syncer } from "../syncer/syncer.ts";
 import { huggingFaceToken } from "./brokered-access.ts";
 import type { Output } from "./output.ts";
 
@@ -55,8 +56,9 @@ export async function sync(
   const signal = AbortSignal.any([stop, interrupted.signal]);
   const told = new Map<string, string>();
   while (!request.once && !signal.aborted) {
-    tell(await syncer.poll(), told, output);
-    await setTimeout(intervalMs, undefined, { signal }).catch(() => {});
+    const status = await syncer.poll();
+    tell(status, told, output);
+    await setTimeout(isBehind(status) ? 100 : intervalMs, undefined, { signal }).catch(() => {});
   }
   const status = await syncer.drain(request.once ? 0 : Date.now() + drainMs);
   tell(status, told, output);

@@ -2,11 +2,12 @@
 import { messageOf } from "../errors.ts";
 import type { Backoff } from "./backoff.ts";
 import type { Destination } from "./destinations.ts";
-import { type FragmentRows, readFragment } from "./fragments.ts";
+import type { FragmentRows } from "./fragments.ts";
 import { alertEntry, metricsEntry, systemEntry } from "./payload.ts";
+import type { Reader } from "./reader.ts";
 import type { CountedTable } from "./rows.ts";
 import type { Entry } from "./send-entries.ts";
-import type { ProjectStatus } from "./syncer.ts";
+import type { ProjectStatus } from "./sync-status.ts";
 import type { FragmentFile } from "./trackio-folder.ts";
 import { ServerFailure } from "./trackio-server.ts";
 import type { Watermarks } from "./watermarks.ts";
@@ -24,77 +25,96 @@ interface TimedEntry extends Entry {
   timestamp: string;
 }
 
-/** fragments that travel together */
-const maxFragments = 200;
+const maxProblems = 20;
+/** of rows in a request */
 const maxEntries = 500;
+/** of a request and of what is read at once; a fragment or a row may go over it */
+const maxBytes = 1024 * 1024;
+
+/** How far a writer's fragments are behind us in this process, and where the rows of its projects went. */
+interface Behind {
+  number: number;
+  routes: Map<string, string | undefined>;
+}
 
 export class FragmentSync {
+  readonly #reader: Reader;
   readonly #watermarks: Watermarks;
   readonly #spend: (bytes: number) => void;
+  readonly #behind = new Map<string, Behind>();
 
-  constructor(watermarks: Watermarks, spend: (bytes: number) => void) {
+  constructor(reader: Reader, watermarks: Watermarks, spend: (bytes: number) => void) {
+    this.#reader = reader;
     this.#watermarks = watermarks;
     this.#spend = spend;
   }
 
-  /** `routeOf` says where a project goes now; undefined: nowhere. */
-  async send(fragments: readonly FragmentFile[], routeOf: (project: string) => Route | undefined): Promise<void> {
-    const writers = Map.groupBy(fragments, ({ writer }) => writer);
-    for (const [writer, files] of writers) {
-      const done = this.#watermarks.fragmentOf(writer);
-      const waiting = files.filter(({ number }) => number > done);
-      while (waiting.length > 0) {
-        if (!(await this.#sendSome(writer, waiting.splice(0, maxFragments), routeOf))) break;
-      }
+  /** Whether a fragment need not be looked at. */
+  isBehind(writer: string, number: number): boolean {
+    return number <= (this.#behind.get(writer)?.number ?? -1);
+  }
+
+  /** Forgets how far we are with a writer when a project of it goes elsewhere now. */
+  noteRoutes(destinationOf: (project: string) => string | undefined): void {
+    for (const [writer, { routes }] of this.#behind) {
+      const hasChanged = [...routes].some(([project, name]) => destinationOf(project) !== name);
+      if (hasChanged) this.#behind.delete(writer);
     }
   }
 
-  /** True when all were taken. */
-  async #sendSome(
-    writer: string,
-    files: readonly FragmentFile[],
-    routeOf: (project: string) => Route | undefined,
-  ): Promise<boolean> {
-    const all: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
+  /** `routeOf` says where a project goes now; undefined: nowhere. Returns what is wrong with fragments, in words. */
+  async send(fragments: readonly FragmentFile[], routeOf: (project: string) => Route | undefined): Promise<string[]> {
     const problems: string[] = [];
-    for (const { folder, path, number } of files) {
+    for (const [writer, waiting] of Map.groupBy(fragments, (each) => each.writer)) {
       try {
-        const rows = readFragment(folder, path);
-        all.metrics.push(...rows.metrics);
-        all.system_metrics.push(...rows.system_metrics);
-        all.alerts.push(...rows.alerts);
-        if (rows.unusable > 0) problems.push(`${rows.unusable} lines of fragment ${number} cannot be used`);
+        while (waiting.length > 0) {
+          const { rows, taken, problems: found } = await this.#reader.fragmentLot(waiting, maxBytes);
+          problems.push(...found);
+          const lot = waiting.splice(0, Math.max(1, taken));
+          if (!(await this.#sendLot(writer, lot.at(-1)?.number ?? 0, rows, routeOf))) break;
+        }
       } catch (error) {
-        problems.push(`fragment ${number} cannot be read: ${messageOf(error)}`);
+        problems.push(`fragments of ${writer} cannot be sent: ${messageOf(error)}`);
       }
     }
-    const projects = new Set([...all.metrics, ...all.system_metrics, ...all.alerts].map(({ project }) => project));
+    return problems;
+  }
+
+  /** True when all were taken that go anywhere. */
+  async #sendLot(
+    writer: string,
+    last: number,
+    rows: FragmentRows,
+    routeOf: (project: string) => Route | undefined,
+  ): Promise<boolean> {
+    const behind = this.#behind.get(writer) ?? { number: -1, routes: new Map() };
+    const projects = new Set([...rows.metrics, ...rows.system_metrics, ...rows.alerts].map(({ project }) => project));
     let areAllTaken = true;
     for (const project of projects) {
       const route = routeOf(project);
-      if (!route) {
-        areAllTaken = false;
-        continue;
-      }
-      route.status.problems = [...route.status.problems, ...problems].slice(-20);
-      areAllTaken = (await this.#sendProject(project, all, route)) && areAllTaken;
+      behind.routes.set(project, route?.destination.name);
+      if (!route) continue;
+      const isTaken = await this.#sendProject(project, writer, rows, route);
+      if (isTaken) this.#watermarks.saveFragment(route.destination.name, project, writer, last);
+      areAllTaken &&= isTaken;
     }
-    const last = files.at(-1)?.number;
-    if (areAllTaken && last !== undefined) this.#watermarks.saveFragment(writer, last);
+    if (areAllTaken) this.#behind.set(writer, { ...behind, number: last });
     return areAllTaken;
   }
 
   async #sendProject(
     project: string,
+    writer: string,
     all: FragmentRows,
     { destination, status, backoff, isForced }: Route,
   ): Promise<boolean> {
     const { runs } = this.#watermarks.progressOf(destination.name, project);
-    const isMine = (each: { project: string; row: { runId: string } }) =>
-      each.project === project && !runs.get(each.row.runId)?.isDeleted;
+    const done = this.#watermarks.fragmentOf(destination.name, project, writer);
+    const isMine = (each: { number: number; project: string; row: { runId: string } }) =>
+      each.number > done && each.project === project && !runs.get(each.row.runId)?.isDeleted;
     const nameOf = ({ runId, run }: { runId: string; run: string }) => runs.get(runId)?.name ?? run;
     const rowsOf = <Row extends { id: number; timestamp: string; runId: string; run: string }>(
-      rows: readonly { project: string; row: Row; config: string | undefined }[],
+      rows: readonly { number: number; project: string; row: Row; config: string | undefined }[],
       json: (name: string, row: Row, config: string | undefined) => string,
     ): TimedEntry[] =>
       rows.filter(isMine).map(({ row, config }) => {
@@ -128,11 +148,26 @@ export class FragmentSync {
     ways: Ways,
     status: ProjectStatus,
   ): Promise<void> {
-    for (let start = 0; start < entries.length; start += maxEntries) {
-      const some = entries.slice(start, start + maxEntries);
+    for (const some of batchesOf(entries)) {
       const times = some.map(({ timestamp }) => timestamp);
       const refused = await sendOn(ways, table, some, times, this.#spend);
-      for (const { reason } of refused) status.problems.push(`a row of a fragment was refused: ${reason}`);
+      const words = refused.map(({ reason }) => `a row of a fragment was refused: ${reason}`);
+      status.problems = [...status.problems, ...words].slice(-maxProblems);
     }
   }
+}
+
+function* batchesOf(entries: readonly TimedEntry[]): Generator<TimedEntry[]> {
+  let batch: TimedEntry[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    if (batch.length > 0 && (batch.length >= maxEntries || bytes + entry.json.length > maxBytes)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(entry);
+    bytes += entry.json.length;
+  }
+  if (batch.length > 0) yield batch;
 }

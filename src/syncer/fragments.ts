@@ -1,11 +1,15 @@
 /** Rows that trackio wrote as JSON lines: each says to which project it belongs. */
+import { messageOf } from "../errors.ts";
 import { readRegularFile } from "./regular-file.ts";
 import type { AlertRow, MetricsRow, SystemRow } from "./rows.ts";
+import type { FragmentFile } from "./trackio-folder.ts";
 
 /** of a fragment, in bytes: trackio writes one every half second */
 const maxBytes = 16 * 1024 * 1024;
 
 interface Fragment<Row> {
+  /** of the file it stands in */
+  number: number;
   /** in trackio's form */
   project: string;
   row: Row;
@@ -23,17 +27,59 @@ export interface FragmentRows {
 
 type Fields = Record<string, unknown>;
 
+/** Fragments that were read together. */
+export interface FragmentLot {
+  rows: FragmentRows;
+  /** how many of the fragments were read; the others are for the next lot */
+  taken: number;
+  /** fragments and lines that are left out, in words */
+  problems: string[];
+}
+
+const maxProblems = 20;
+
+/** Reads fragments in order until they have so many bytes, but one at least. */
+export function readFragments(fragments: readonly FragmentFile[], lotBytes: number): FragmentLot {
+  const lot: FragmentLot = { rows: noRows(), taken: 0, problems: [] };
+  let bytes = 0;
+  for (const { folder, path, number } of fragments) {
+    if (bytes >= lotBytes) break;
+    const { unusable } = lot.rows;
+    try {
+      bytes += readInto(lot.rows, folder, path, number);
+    } catch (error) {
+      lot.problems.push(`fragment ${number} cannot be read: ${messageOf(error)}`);
+    }
+    const left = lot.rows.unusable - unusable;
+    if (left > 0) lot.problems.push(`${left} lines of fragment ${number} cannot be used`);
+    lot.taken += 1;
+  }
+  lot.problems.splice(maxProblems);
+  return lot;
+}
+
 /** Throws an Error that says what is wrong with the file. */
 export function readFragment(folder: string, path: string): FragmentRows {
-  const rows: FragmentRows = { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
-  for (const [index, line] of readRegularFile(folder, path, maxBytes).toString("utf8").split("\n").entries()) {
-    if (line.trim() === "") continue;
-    if (!take(line, index, rows)) rows.unusable += 1;
-  }
+  const rows = noRows();
+  readInto(rows, folder, path, 0);
   return rows;
 }
 
-function take(line: string, id: number, rows: FragmentRows): boolean {
+function noRows(): FragmentRows {
+  return { metrics: [], system_metrics: [], alerts: [], unusable: 0 };
+}
+
+/** Returns the bytes of the file. */
+function readInto(rows: FragmentRows, folder: string, path: string, number: number): number {
+  const content = readRegularFile(folder, path, maxBytes);
+  for (const [index, line] of content.toString("utf8").split("\n").entries()) {
+    if (line.trim() === "") continue;
+    if (!take(line, index, number, rows)) rows.unusable += 1;
+  }
+  return content.length;
+}
+
+function take(line: string, id: number, number: number, rows: FragmentRows): boolean {
   const fields = parsed(line);
   const { project, run, run_id: runId, timestamp, step, log_id: logId, alert_id: alertId } = fields ?? {};
   if (!fields || !isWord(project) || !isWord(run) || !isWord(timestamp)) return false;
@@ -47,19 +93,19 @@ function take(line: string, id: number, rows: FragmentRows): boolean {
     const { title, text = null, level } = fields;
     if (!isWord(title) || !isWord(level) || !(text === null || typeof text === "string")) return false;
     const row: AlertRow = { ...common, title, text, level, step: step == null ? null : String(step) };
-    rows.alerts.push({ project: named, row, config: undefined });
+    rows.alerts.push({ number, project: named, row, config: undefined });
     return true;
   }
   const { metrics, config } = fields;
   if (!isObject(metrics)) return false;
   const measured: SystemRow = { ...common, metrics: JSON.stringify(metrics) };
   if (fields["kind"] === "system_metric") {
-    rows.system_metrics.push({ project: named, row: measured, config: undefined });
+    rows.system_metrics.push({ number, project: named, row: measured, config: undefined });
     return true;
   }
   if (fields["kind"] !== "metric") return false;
   const row: MetricsRow = { ...measured, step: String(step ?? 0), traces: [] };
-  rows.metrics.push({ project: named, row, config: isObject(config) ? JSON.stringify(config) : undefined });
+  rows.metrics.push({ number, project: named, row, config: isObject(config) ? JSON.stringify(config) : undefined });
   return true;
 }
 

@@ -5,11 +5,14 @@
 import { setTimeout } from "node:timers/promises";
 import { type ControlPeer, type ControlRequest, openControlServer } from "../control-server.ts";
 import { messageOf } from "../errors.ts";
+import { isBehind, type SyncStatus } from "./sync-status.ts";
 import { type SyncSummary, summaryOf } from "./sync-summary.ts";
-import { Syncer, type SyncStatus } from "./syncer.ts";
+import { Syncer } from "./syncer.ts";
 import { readSyncerConfig, type SyncerConfig } from "./syncer-config.ts";
 import { WantedSpace } from "./wanted-space.ts";
 
+/** before the next look at a backlog, in milliseconds */
+const shortestWaitMs = 100;
 /** exit code of a wrong setting */
 const exitUsage = 2;
 
@@ -56,7 +59,9 @@ async function serve(syncer: Syncer, space: WantedSpace, { controlPath, interval
   await using _control = await openControlServer(controlPath, perform);
   while (!stop.signal.aborted) {
     await space.ensure();
-    tell(await syncer.poll());
-    await setTimeout(intervalMs, undefined, { signal: stop.signal }).catch(() => {});
+    const status = await syncer.poll();
+    tell(status);
+    const waitMs = isBehind(status) ? shortestWaitMs : intervalMs;
+    await setTimeout(waitMs, undefined, { signal: stop.signal }).catch(() => {});
   }
 }

@@ -3,6 +3,7 @@ import { createInterface } from "node:readline";
 import { messageOf } from "../errors.ts";
 import { fragmentsByProject, readCurves } from "./curves.ts";
 import { countRuns, readDelta } from "./database.ts";
+import { readFragments } from "./fragments.ts";
 import type { ReaderRequest } from "./reader.ts";
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -25,6 +26,8 @@ function valueFor(request: ReaderRequest): unknown {
       return countRuns(request.path, request.access, request.table, request.upTo);
     case "curves":
       return readCurves(request);
+    case "lot":
+      return readFragments(request.fragments, request.lotBytes);
     case "fragments":
       return fragmentsByProject(request.fragments);
   }

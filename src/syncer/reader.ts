@@ -6,13 +6,16 @@ import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import type { CurvesRequest, FragmentPath, ProjectCurves } from "./curves.ts";
 import type { Access, DeltaRequest } from "./database.ts";
+import type { FragmentLot } from "./fragments.ts";
 import type { CountedTable, Delta, RunCount } from "./rows.ts";
+import type { FragmentFile } from "./trackio-folder.ts";
 
 export type ReaderRequest =
   | ({ op: "delta" } & DeltaRequest)
   | { op: "count"; path: string; access: Access; table: CountedTable; upTo: number }
   | ({ op: "curves" } & CurvesRequest)
-  | { op: "fragments"; fragments: readonly FragmentPath[] };
+  | { op: "fragments"; fragments: readonly FragmentPath[] }
+  | { op: "lot"; fragments: readonly FragmentFile[]; lotBytes: number };
 
 /** a file that takes longer is hostile or too big, in milliseconds */
 const timeoutMs = 30_000;
@@ -67,6 +70,11 @@ export class Reader implements Disposable {
   /** The fragments of each project, by its name in trackio's form. */
   fragmentsByProject(fragments: readonly FragmentPath[]): Promise<Record<string, FragmentPath[]>> {
     return this.#ask({ op: "fragments", fragments }) as Promise<Record<string, FragmentPath[]>>;
+  }
+
+  /** The rows of the first fragments, as many as have so many bytes. */
+  fragmentLot(fragments: readonly FragmentFile[], lotBytes: number): Promise<FragmentLot> {
+    return this.#ask({ op: "lot", fragments, lotBytes }) as Promise<FragmentLot>;
   }
 
   [Symbol.dispose](): void {

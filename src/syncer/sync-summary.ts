@@ -1,6 +1,6 @@
 /** What a user wants to know of a syncer, small enough to be said often. */
 import { sanitizeText } from "../sanitize.ts";
-import type { SyncStatus } from "./syncer.ts";
+import type { SyncStatus } from "./sync-status.ts";
 
 export interface SyncSummary {
   /** rows that this syncer has sent */

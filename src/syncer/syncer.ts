@@ -13,6 +13,7 @@ import { Inbox } from "./inbox.ts";
 import { sendMedia } from "./media.ts";
 import { ProjectSync } from "./project-sync.ts";
 import { Reader } from "./reader.ts";
+import type { ProjectStatus, SyncStatus } from "./sync-status.ts";
 import { type DatabaseFile, type FolderListing, listFolder } from "./trackio-folder.ts";
 import { ServerFailure } from "./trackio-server.ts";
 import { type MediaFile, Watermarks } from "./watermarks.ts";
@@ -29,29 +30,8 @@ export interface SyncerOptions extends DestinationRules {
   withMedia: boolean;
 }
 
-export interface ProjectStatus {
-  project: string;
-  /** null: none is named, or none is allowed */
-  destination: string | null;
-  /** rows that this syncer has sent */
-  sent: number;
-  /** about how many rows are yet to be sent */
-  waiting: number;
-  /** milliseconds since 1970; when nothing was waiting any more. null: not yet */
-  syncedAt: number | null;
-  /** why it does not go on */
-  error: string | null;
-  /** rows and files that are left out, in words; the last ones */
-  problems: string[];
-}
-
-export interface SyncStatus {
-  projects: ProjectStatus[];
-  /** of the folder and of single files, in words */
-  problems: string[];
-  bytesThisHour: number;
-}
-
+/** a look that finds more to send than fits into this time goes on in the next one, in milliseconds */
+const longestPollMs = 10_000;
 /** counts are compared so often, in milliseconds */
 const verifyMs = 300_000;
 /** refused rows are tried again so often, in milliseconds */
@@ -99,7 +79,7 @@ export class Syncer implements AsyncDisposable {
     this.#destinations = new Destinations(options, (destination, spaceId, hub) => {
       return new Inbox({ hub, spaceId, destination, watermarks: this.#watermarks, spend: this.#spend });
     });
-    this.#fragments = new FragmentSync(this.#watermarks, this.#spend);
+    this.#fragments = new FragmentSync(this.#reader, this.#watermarks, this.#spend);
     if (this.#watermarks.damagedPath !== undefined) {
       this.#problems.push(`the watermarks could not be read and were set aside as ${this.#watermarks.damagedPath}`);
     }
@@ -164,13 +144,13 @@ export class Syncer implements AsyncDisposable {
     await Promise.all(
       [...byDestination].map(([name, projects]) => this.#serve(name, projects, fingerprints, isForced)),
     );
-    if (listing.fragments.length > 0) await this.#sendFragments(listing, isForced);
+    await this.#sendFragments(listing, isForced);
     return this.status();
   }
 
   #list(): FolderListing | undefined {
     try {
-      const listing = listFolder(this.#options.folder);
+      const listing = listFolder(this.#options.folder, (writer, number) => this.#fragments.isBehind(writer, number));
       const plain = (name: string) => sanitizeText(name).replace(/\s+/g, " ").slice(0, 100);
       const words = [...listing.problems].map(([name, reason]) => `${plain(name)}: ${reason}`);
       this.#problems = words.slice(0, maxProblems);
@@ -256,7 +236,9 @@ export class Syncer implements AsyncDisposable {
       const [first] = open;
       const ways = first && (await waysTo(first.destination, backoff, isForced));
       if (!ways) return;
-      while (open.length > 0) {
+      const started = Date.now();
+      // what is new elsewhere does not wait for a long backlog
+      while (open.length > 0 && (isForced || Date.now() - started < longestPollMs)) {
         const unfinished: Project[] = [];
         for (const project of open) {
           const fingerprint = fingerprints.get(project.status.project) ?? "";
@@ -384,9 +366,14 @@ export class Syncer implements AsyncDisposable {
   }
 
   async #sendFragments(listing: FolderListing, isForced: boolean): Promise<void> {
-    await this.#fragments.send(listing.fragments, (project) => {
+    const destinationOf = (project: string) => this.#destinations.for(listing.spaceIds.get(project) ?? listing.spaceId);
+    this.#fragments.noteRoutes((project) => {
+      const destination = destinationOf(project);
+      return typeof destination === "string" ? undefined : destination.name;
+    });
+    const problems = await this.#fragments.send(listing.fragments, (project) => {
       const status = this.#statusOf(project);
-      const destination = this.#destinations.for(listing.spaceIds.get(project) ?? listing.spaceId);
+      const destination = destinationOf(project);
       if (typeof destination === "string") {
         status.error = destination;
         return undefined;
@@ -396,5 +383,6 @@ export class Syncer implements AsyncDisposable {
       status.destination = destination.name;
       return { destination, status, backoff, isForced };
     });
+    this.#problems = [...this.#problems, ...problems].slice(0, maxProblems);
   }
 }

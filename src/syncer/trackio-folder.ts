@@ -44,8 +44,14 @@ const maxSpaceIdBytes = 200;
 /** trackio's own reserved prefix: registries of artifacts */
 const registryPrefix = "registry-";
 
-/** Throws when the folder itself cannot be read. A missing folder is an empty one. */
-export function listFolder(folder: string): FolderListing {
+/**
+ * Throws when the folder itself cannot be read. A missing folder is an empty one. Fragments that are behind us are left
+ * out.
+ */
+export function listFolder(
+  folder: string,
+  isBehind: (writer: string, number: number) => boolean = () => false,
+): FolderListing {
   const problems = new LimitedMap();
   const names = listed(folder, problems, ".");
   const databases: DatabaseFile[] = [];
@@ -66,7 +72,7 @@ export function listFolder(folder: string): FolderListing {
   }
   return {
     databases,
-    fragments: names.includes("inbox") ? fragmentsIn(folder, problems) : [],
+    fragments: names.includes("inbox") ? fragmentsIn(folder, problems, isBehind) : [],
     spaceId: names.includes("space_id") ? wordIn(folder, "space_id", problems) : undefined,
     spaceIds: names.includes("spaces") ? wordsIn(folder, problems) : new Map(),
     problems,
@@ -88,13 +94,17 @@ function fingerprintOf(path: string): string | undefined {
   return `${main.ino} ${main.size} ${main.mtimeNs}${log ? ` ${log.size} ${log.mtimeNs}` : ""}`;
 }
 
-function fragmentsIn(folder: string, problems: Map<string, string>): FragmentFile[] {
+function fragmentsIn(
+  folder: string,
+  problems: Map<string, string>,
+  isBehind: (writer: string, number: number) => boolean,
+): FragmentFile[] {
   const found: FragmentFile[] = [];
   const writers = namesIn(folder, "inbox", problems).filter((name) => /^[\w-]{1,64}$/.test(name));
   for (const writer of writers.slice(0, maxWriters)) {
     for (const name of namesIn(folder, join("inbox", writer), problems)) {
       const [, digits] = /^(\d{8})\.jsonl$/.exec(name) ?? [];
-      if (digits === undefined) continue;
+      if (digits === undefined || isBehind(writer, Number(digits))) continue;
       if (found.length >= maxFragments) {
         problems.set("inbox", `it holds more than ${maxFragments} fragments; the rest waits`);
         return found;

@@ -52,7 +52,8 @@ const schema = `
     PRIMARY KEY (destination, project, name, id)) STRICT;
   CREATE TABLE IF NOT EXISTS files (destination TEXT, project TEXT, path TEXT, runId TEXT, run TEXT, step TEXT, isSent INTEGER,
     PRIMARY KEY (destination, project, path)) STRICT;
-  CREATE TABLE IF NOT EXISTS fragments (writer TEXT PRIMARY KEY, number INTEGER) STRICT;
+  CREATE TABLE IF NOT EXISTS fragmentMarks (destination TEXT, project TEXT, writer TEXT, number INTEGER,
+    PRIMARY KEY (destination, project, writer)) STRICT;
   CREATE TABLE IF NOT EXISTS inbox (destination TEXT PRIMARY KEY, writer TEXT, number INTEGER, settled INTEGER) STRICT;
   CREATE TABLE IF NOT EXISTS traffic (hour INTEGER PRIMARY KEY, bytes INTEGER) STRICT;
 `;
@@ -191,14 +192,15 @@ export class Watermarks implements Disposable {
     });
   }
 
-  /** Number of the last fragment of a writer that was sent; -1: none. */
-  fragmentOf(writer: string): number {
-    const [row] = this.#all("SELECT number FROM fragments WHERE writer = ?", writer);
+  /** Number of the last fragment of a writer of which the destination has the project's rows; -1: none. */
+  fragmentOf(destination: string, project: string, writer: string): number {
+    const sql = "SELECT number FROM fragmentMarks WHERE destination = ? AND project = ? AND writer = ?";
+    const [row] = this.#all(sql, destination, project, writer);
     return Number(row?.["number"] ?? -1);
   }
 
-  saveFragment(writer: string, number: number): void {
-    this.#run("INSERT OR REPLACE INTO fragments VALUES (?, ?)", writer, number);
+  saveFragment(destination: string, project: string, writer: string, number: number): void {
+    this.#run("INSERT OR REPLACE INTO fragmentMarks VALUES (?, ?, ?, ?)", destination, project, writer, number);
   }
 
   /** Of a destination's inbox: our name there, the number of the next file, and below which number none waits any more. */

@@ -186,6 +186,50 @@ test("a folder that cannot be read is named, and the others go on", async (conte
   context.diagnostic(`as user ${process.getuid?.()}`);
 });
 
+test("fragments of any size, number and project are sent once, to each destination, and keep no other waiting", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using local = await temporaryFolder();
+  await using remote = await temporaryFolder();
+  const record = (project: string, index: number, value: string) =>
+    `${JSON.stringify({ kind: "metric", project, run: "r", run_id: `${project}-r`, step: index, timestamp: "2026-01-01T00:00:00+00:00", log_id: `${project}-${index}`, metrics: { a: value } })}\n`;
+  const put = (writer: string, number: number, content: string) => {
+    mkdirSync(join(local.path, "inbox", writer), { recursive: true });
+    writeFileSync(join(local.path, "inbox", writer, `${String(number).padStart(8, "0")}.jsonl`), content);
+  };
+  const large = "x".repeat(4_000_000);
+  for (let number = 0; number < 60; number += 1) {
+    put(
+      "w",
+      number,
+      record("big", 2 * number, large) + record("big", 2 * number + 1, "small") + record("lost", number, "x"),
+    );
+  }
+  put("w", 60, record("good", 1, "x"));
+  put("v", 0, record("good", 2, "x"));
+  mkdirSync(join(local.path, "spaces"));
+  const folders = ["one", "two"].map((name) => join(remote.path, name));
+  const counts: unknown[] = [];
+  for (const folder of folders) {
+    await using server = await startTrackio(newest, "own", folder);
+    // the same watermarks serve both
+    await using syncer = syncerTo(server.address, {
+      folder: local.path,
+      statePath: join(remote.path, "state/sync.db"),
+    });
+    const first = await syncer.poll(true);
+    const second = await syncer.poll(true);
+    const sentOf = ({ projects }: typeof first) => projects.reduce((sum, { sent }) => sum + sent, 0);
+    counts.push([sentOf(first), sentOf(second), second.projects.map(({ error }) => error)]);
+    const db = new DatabaseSync(join(folder, "big.db"), { readOnly: true });
+    assert.equal(db.prepare("SELECT COUNT(*) AS n FROM metrics").get()?.["n"], 120);
+    db.close();
+  }
+  assert.deepEqual(counts, [
+    [182, 182, [null, null, null]],
+    [182, 182, [null, null, null]],
+  ]);
+});
+
 /** Whether another user cannot walk to the file. */
 function isClosed(path: string): boolean {
   for (let folder = dirname(path); folder !== "/"; folder = dirname(folder)) {
