@@ -4,7 +4,6 @@ import { type Figures, figure } from "../measure.ts";
 import type { OurProject, Setting } from "./setting.ts";
 
 const intervalMs = 200;
-/** every tenth look reads the database even when its file looks the same: whole tens, and the mean of them */
 const polls = 60;
 
 /** `project`: one that has been sent. */

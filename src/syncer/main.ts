@@ -2,7 +2,6 @@
  * The syncer as a process: looks every few seconds, and obeys its control socket: `follow` (events `{event: "synced"}`
  * with a summary whenever it changed), `drain` (all that can be sent within `withinMs`), both answered with a summary.
  */
-import { setTimeout } from "node:timers/promises";
 import { type ControlPeer, type ControlRequest, openControlServer } from "../control-server.ts";
 import { messageOf } from "../errors.ts";
 import { isBehind, type SyncStatus } from "./sync-status.ts";
@@ -16,8 +15,14 @@ const shortestWaitMs = 100;
 /** exit code of a wrong setting */
 const exitUsage = 2;
 
-const stop = new AbortController();
-for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort());
+let isStopped = false;
+let wake = () => {};
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  process.once(signal, () => {
+    isStopped = true;
+    wake();
+  });
+}
 
 try {
   const config = readSyncerConfig(process.env["MODAL_SB_SYNCER"]);
@@ -57,11 +62,21 @@ async function serve(syncer: Syncer, space: WantedSpace, { controlPath, interval
     }
   };
   await using _control = await openControlServer(controlPath, perform);
-  while (!stop.signal.aborted) {
+  while (!isStopped) {
     await space.ensure();
     const status = await syncer.poll();
     tell(status);
-    const waitMs = isBehind(status) ? shortestWaitMs : intervalMs;
-    await setTimeout(waitMs, undefined, { signal: stop.signal }).catch(() => {});
+    if (!isStopped) await wait(isBehind(status) ? shortestWaitMs : intervalMs);
   }
+}
+
+/** Or until the process is told to stop. An AbortSignal would cost a fifth of an idle look. */
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
 }

@@ -32,12 +32,10 @@ export interface SyncerOptions extends DestinationRules {
 
 /** a look that finds more to send than fits into this time goes on in the next one, in milliseconds */
 const longestPollMs = 10_000;
-/** counts are compared so often, in milliseconds */
+/** counts are compared so often, and a file that looks the same is read, in milliseconds */
 const verifyMs = 300_000;
 /** refused rows are tried again so often, in milliseconds */
 const retryMs = 3_600_000;
-/** every so many polls even a file that looks the same is read */
-const pollsPerFullLook = 30;
 const maxProblems = 20;
 
 interface Project {
@@ -67,7 +65,6 @@ export class Syncer implements AsyncDisposable {
   readonly #fragments: FragmentSync;
   readonly #spend: (bytes: number) => void;
   #problems: string[] = [];
-  #polls = 0;
   #isForced = false;
   #running: Promise<SyncStatus> | undefined;
 
@@ -125,14 +122,13 @@ export class Syncer implements AsyncDisposable {
   async #poll(): Promise<SyncStatus> {
     const isForced = this.#isForced;
     this.#isForced = false;
-    this.#polls += 1;
     const listing = this.#list();
     if (!listing) return this.status();
     const byDestination = new Map<string, Project[]>();
     for (const file of listing.databases) {
       const project = this.#projectOf(file, listing);
       if (!project) continue;
-      const isUnchanged = project.fingerprint === file.fingerprint && this.#polls % pollsPerFullLook !== 0;
+      const isUnchanged = project.fingerprint === file.fingerprint;
       const isLeftAlone = Date.now() < (this.#backoffs.get(project.destination.name)?.until ?? 0);
       const isDue = !isLeftAlone && this.#isToVerify(project);
       if (isUnchanged && !isForced && !isDue) continue;

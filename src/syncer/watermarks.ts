@@ -63,6 +63,8 @@ export class Watermarks implements Disposable {
   readonly damagedPath: string | undefined;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  /** of the hour, so that a look that sends nothing need not ask for it */
+  #traffic: { hour: number; bytes: number } | undefined;
 
   /** Opens or makes the file. One that is damaged is kept beside: all is sent again then, and the server has it already. */
   constructor(path: string) {
@@ -225,12 +227,17 @@ export class Watermarks implements Disposable {
 
   /** Bytes that have left in the hour that `now`, in milliseconds since 1970, lies in. */
   sentInHour(now: number): number {
-    const [row] = this.#all("SELECT bytes FROM traffic WHERE hour = ?", hourOf(now));
-    return Number(row?.["bytes"] ?? 0);
+    const hour = hourOf(now);
+    if (this.#traffic?.hour !== hour) {
+      const [row] = this.#all("SELECT bytes FROM traffic WHERE hour = ?", hour);
+      this.#traffic = { hour, bytes: Number(row?.["bytes"] ?? 0) };
+    }
+    return this.#traffic.bytes;
   }
 
   /** Before they leave: what a crash interrupts has been counted. */
   countSent(now: number, bytes: number): void {
+    this.#traffic = { hour: hourOf(now), bytes: this.sentInHour(now) + bytes };
     const sql = "INSERT INTO traffic VALUES (?, ?) ON CONFLICT (hour) DO UPDATE SET bytes = bytes + excluded.bytes";
     this.#run(sql, hourOf(now), bytes);
     this.#run("DELETE FROM traffic WHERE hour < ?", hourOf(now) - 24);
