@@ -1,6 +1,7 @@
 /** From a training in a real sandbox to a real trackio server, with no token in the sandbox. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -132,4 +133,29 @@ test("a Space that is missing is made, private and without the token; what is lo
   assert.deepEqual(runsOf(server.folder), { early: 9, live: 4 });
   const seen = JSON.stringify(running.events);
   assert.ok(!seen.includes(hfToken));
+});
+
+test("metrics of a session without a destination stay with it, and all go out when it gets one", async (context) => {
+  if (!(await isInstalled(newest, context))) return;
+  await using remote = await temporaryFolder();
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using running = await runningSession();
+  await trainInside(running, run("before", 6));
+  await running.session[Symbol.asyncDispose]();
+  await using again = await openSession({ ...running.options, metrics: metricsTo(server.address) });
+  await again.ready;
+  await again[Symbol.asyncDispose]();
+  assert.deepEqual(runsOf(remote.path), { before: 6 });
+});
+
+test("a session does not start when the agent would see the token of its metrics", async () => {
+  await using folder = await temporaryFolder();
+  writeFileSync(join(folder.path, "CLAUDE.md"), `The token is ${writeToken}.`);
+  const changes = { metrics: metricsTo("http://127.0.0.1:9/"), instructions: folder.path };
+  await using running = await runningSession({ changes });
+  await assert.rejects(running.session.ready, (error: Error) => {
+    assert.match(error.message, /TRACKIO_WRITE_TOKEN would be visible to the agent in \/app\/\.claude\/CLAUDE\.md/);
+    assert.ok(!error.message.includes(writeToken));
+    return true;
+  });
 });
