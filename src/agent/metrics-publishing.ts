@@ -33,7 +33,7 @@ export class MetricsPublishing {
       this.restored = Promise.resolve();
       return;
     }
-    this.restored = hasDatabases(to) ? this.#start(from) : Promise.resolve();
+    this.restored = holdsMetrics(to) ? this.#start(from) : Promise.resolve();
     this.#timer = setInterval(() => {
       if (!this.#child && existsSync(from)) void this.#start(from);
     }, lookMs);
@@ -89,8 +89,8 @@ export class MetricsPublishing {
   }
 }
 
-function hasDatabases(folder: string): boolean {
-  return existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".db"));
+function holdsMetrics(folder: string): boolean {
+  return existsSync(folder) && readdirSync(folder).some((name) => name.endsWith(".db") || name === "inbox");
 }
 
 /** A tool of the agent may write there, too. */

@@ -241,6 +241,25 @@ test("the daemon publishes what trackio writes, restores before the first messag
   );
 });
 
+test("JSON lines alone are brought back before the first message, too", async () => {
+  await using place = await folders();
+  await using home = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  mkdirSync(join(place.to, "inbox/w"), { recursive: true });
+  writeFileSync(join(place.to, "inbox/w/00000000.jsonl"), "{}\n");
+  const next = join(place.from, "../next");
+  const env = { TRACKIO_DIR: next };
+  await using daemon = await RunningDaemon.start({
+    folder: home.path,
+    origin: api.origin,
+    env,
+    metricsFolder: place.to,
+  });
+  await using client = await daemon.attach();
+  await client.say("hello").end;
+  assert.equal(readFileSync(join(next, "inbox/w/00000000.jsonl"), "utf8"), "{}\n");
+});
+
 /** Waits until the condition holds; the test's own limit ends a wait that never does. */
 async function until(holds: () => unknown): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 20));
