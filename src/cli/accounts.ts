@@ -27,7 +27,9 @@ export async function showUsage(
   output: Output,
 ): Promise<number> {
   const names = session === undefined ? sessionsByTime(config) : [await known(session, provider)];
-  const found = await Promise.all(names.map(async (name) => spendingOf(name, await provider.peek(`${name}-audit`))));
+  const found = await Promise.all(
+    names.map(async (name) => spendingOf(name, (await provider.peek(`${name}-audit`))?.hostPath)),
+  );
   if (json) for (const spending of found) output.data(`${JSON.stringify(spending)}\n`);
   else output.data(tableOf(found));
   return exitCodes.success;
@@ -43,7 +45,7 @@ export async function showAudit(
 ): Promise<number> {
   const name = session ?? sessionsByTime(config).at(-1);
   if (name === undefined) throw new UsageError("There is no session yet", { hint: "modal-sb starts one" });
-  const folder = await provider.peek(`${await known(name, provider)}-audit`);
+  const folder = (await provider.peek(`${await known(name, provider)}-audit`))?.hostPath;
   if (folder === undefined) throw new UsageError(`The session "${name}" has made no request yet`);
   const print = (line: string) => output.data(`${json ? line : wordsOf(line)}\n`);
   const path = join(folder, "audit.ndjson");

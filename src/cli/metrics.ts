@@ -74,7 +74,7 @@ export async function metricsText(path: string, access: Access, options: TextOpt
 async function ofSession({ session }: MetricsRequest, provider: Provider, config: Config): Promise<Source> {
   const name = session ?? sessionsByTime(config).at(-1);
   if (name === undefined) throw new UsageError("There is no session yet", { hint: "modal-sb starts one" });
-  const path = await provider.peek(`${name}-trackio`);
+  const path = (await provider.peek(`${name}-trackio`))?.hostPath;
   if (path !== undefined) return { path, access: "published", session: name, name: `The session "${name}"` };
   if ((await provider.peek(`${name}-audit`)) !== undefined) throw nothingIn({ name: `The session "${name}"` });
   throw new UsageError(`There is no session "${name}"`, { hint: "modal-sb usage lists them" });

@@ -9,11 +9,11 @@ export type Role = "agent" | "proxy" | "syncer";
 
 /**
  * Where a sandbox may connect to.
- * `host`: the host's own network, for trusted roles only.
+ * `host`: for trusted roles only. The host's own network, or where the provider can keep a role to them, `hostnames` alone.
  * A list: these hostnames and the sandbox named by `proxy`, nothing else; empty means the proxy alone.
  */
 export type EgressPolicy =
-  | { kind: "host" }
+  | { kind: "host"; hostnames?: readonly string[] }
   | {
       kind: "allow";
       /** exact hostnames, or `*.example.com` for the names below one */
@@ -29,6 +29,8 @@ export interface FileMount {
   path: string;
   /** a copy, taken at the start: readable inside whatever its modes on the host; links in it stay links. For small folders */
   copy?: boolean;
+  /** the npm package that `hostPath` is: a provider far away installs it there instead of sending it */
+  npmPackage?: { name: string; version: string };
 }
 
 /**
@@ -49,6 +51,25 @@ export interface Limits {
   lifetimeMs: number;
 }
 
+/** What a sandbox runs on, where the provider lets one choose. */
+export interface Machine {
+  /** in order of preference, as the provider names them, e.g. "H100", "A10", "A100-80GB:2"; empty: none */
+  gpus: readonly string[];
+  /** physical cores; undefined: the provider's default for the role */
+  cpuCores?: number;
+  /** undefined: anywhere */
+  regions?: readonly string[];
+  /** longest wait for a machine, in milliseconds */
+  maxWaitMs: number;
+}
+
+/** A credential that the provider keeps under a name and hands to the sandbox itself; the host need not know its value. */
+export interface StoredSecret {
+  storedAs: string;
+  /** the variable in it */
+  key: string;
+}
+
 export interface SandboxSpec {
   role: Role;
   /** unique among running sandboxes of the provider */
@@ -58,13 +79,15 @@ export interface SandboxSpec {
   /** the whole environment besides what the provider itself sets; never holds a credential */
   env: Readonly<Record<string, string>>;
   /** for trusted roles: readable by the main process as /run/secrets/<name>, in no environment and no argument */
-  secrets: Readonly<Record<string, Secret>>;
+  secrets: Readonly<Record<string, Secret | StoredSecret>>;
   workingDirectory: string;
   files: readonly FileMount[];
   volumes: readonly VolumeMount[];
   limits: Limits;
+  /** undefined: no GPU, and the provider's own choice */
+  machine?: Machine;
   egress: EgressPolicy;
-  /** ports that the main process serves; see PortAddress */
+  /** ports that the main process serves, at Provider.listenAt; see PortAddress */
   ports: readonly number[];
   tags: Readonly<Record<string, string>>;
 }
@@ -93,8 +116,11 @@ export interface SandboxProcess {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** Why a sandbox ended. `killed` is a signal from somebody else, `exited` the main process's own end. */
-export type EndReason = "exited" | "killed" | "terminated" | "memory" | "lifetime";
+/**
+ * Why a sandbox ended. `killed` is a signal from somebody else, `exited` the main process's own end, `preempted` the
+ * provider's need of the machine, `idle` that no host asked for it any longer (see Sandbox.hold).
+ */
+export type EndReason = "exited" | "killed" | "terminated" | "memory" | "lifetime" | "preempted" | "idle";
 
 export interface SandboxEnd {
   reason: EndReason;
@@ -107,8 +133,9 @@ export interface SandboxEnd {
 
 /**
  * Contract: a created sandbox runs until its main process ends, a limit is met, it is terminated, or the process that
- * made it is gone, whatever killed that one. `exited` never rejects. `terminate` may be called twice and resolves when
- * no process, mount, socket or scratch file is left.
+ * made it is gone, whatever killed that one: at once, or where sandboxes are detached (`capabilities.detach`), minutes
+ * after the last `hold` is over. `exited` never rejects. `terminate` may be called twice and resolves when no process,
+ * mount, socket or scratch file is left.
  */
 export interface Sandbox extends AsyncDisposable {
   readonly id: string;
@@ -119,11 +146,15 @@ export interface Sandbox extends AsyncDisposable {
   exec(argv: readonly string[], options?: ExecOptions): Promise<SandboxProcess>;
   /** The address at which agent sandboxes reach `port`, one of the spec's. */
   address(port: number): PortAddress;
-  /** Makes other sandboxes' commits to the volumes visible, where the provider needs that. */
+  /** Makes other sandboxes' commits to the volumes visible, where the provider needs that; nothing may be open on them. */
   refreshVolumes(): Promise<void>;
+  /** Keeps a detached sandbox for at least so long, whether or not this process lives; never beyond its lifetime. */
+  hold(ms: number): Promise<void>;
   status(): "running" | "ended";
   /** `graceMs`: how long the main process may take to end after SIGTERM; 0 kills at once. */
   terminate(options?: { graceMs?: number }): Promise<void>;
+  /** Gives up this handle without ending a detached sandbox; `exited` does not resolve any more. */
+  release(): Promise<void>;
 }
 
 export interface Volume extends AsyncDisposable {
@@ -138,12 +169,24 @@ export interface SandboxRecord {
   role: Role;
   tags: Record<string, string>;
   startedAt: string;
+  /** when its lifetime is over, as an ISO time; undefined: not known */
+  endsAt?: string;
+  /** e.g. "A10"; undefined: none */
+  gpu?: string;
+  /** list price of what it reserves, in US dollars an hour; undefined: it costs nothing, or the price is not known */
+  usdPerHour?: number;
+  /** the process on this machine that it ends with; undefined: it is detached */
+  ownerPid?: number;
 }
 
 interface Capabilities {
   gpu: boolean;
   /** true when a sandbox survives the process that made it */
   detach: boolean;
+  /** true when what one sandbox commits to a volume shows in others without `refreshVolumes` */
+  sharedVolumes: boolean;
+  /** true when the provider keeps credentials by name: see StoredSecret */
+  storedSecrets: boolean;
   /** true when SQLite may write to a volume: nothing that it committed there is lost with the sandbox */
   databasesOnVolumes: boolean;
 }
@@ -158,24 +201,39 @@ export interface Requirement {
   remedy?: string;
 }
 
-/** Every waiting call takes an AbortSignal; an aborted create leaves nothing behind. */
+export interface CreateOptions {
+  signal?: AbortSignal | undefined;
+  /** one sentence for the user while it takes long: an image is built, a GPU is waited for */
+  onProgress?: ((words: string) => void) | undefined;
+}
+
+/** Every waiting call takes an AbortSignal; an aborted create leaves nothing behind. Disposal ends what `release` was not called for. */
 export interface Provider extends AsyncDisposable {
   readonly name: string;
   readonly capabilities: Capabilities;
   /** What is there and what is missing, for `doctor`; the checks really run. */
   requirements(): Promise<Requirement[]>;
-  create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox>;
+  create(spec: SandboxSpec, options?: CreateOptions): Promise<Sandbox>;
+  /** Where a sandbox's main process listens so that `port` is served: a unix socket's path, or "0.0.0.0:8080". */
+  listenAt(port: number): string;
   /**
    * Where the next sandbox of that name will serve `port`, so that others can be made beside it; undefined when the
    * provider knows only afterwards.
    */
   addressAhead(name: string, port: number): PortAddress | undefined;
-  /** The running sandbox of that name made by this process. */
+  /**
+   * The running sandbox of that name: of this process, and, where sandboxes are detached, any that is proven to be this
+   * installation's. One that bears the name and is not is a BusyError.
+   */
   find(name: string): Promise<Sandbox | undefined>;
-  /** Running sandboxes of this user whose tags include all of `tags`. */
+  /** Running sandboxes of this installation, whatever process made them, whose tags include all of `tags`. */
   list(tags?: Readonly<Record<string, string>>): Promise<SandboxRecord[]>;
+  /** A hand on a sandbox that `list` gave, to exec in it and to end it; undefined when it has ended. Its `exited` may come late. */
+  open(record: SandboxRecord): Promise<Sandbox | undefined>;
+  /** The last lines of a main process's output, also after its end where the provider keeps them; hostile. undefined: not kept. */
+  logs(record: Pick<SandboxRecord, "id">): Promise<string | undefined>;
   /** Opens a volume, made when missing, locked against a second writer: a BusyError names the holder. */
   volume(name: string): Promise<Volume>;
-  /** The host folder of a volume to read from, without a lock: its writer may be at work. undefined when there is none. */
-  peek(name: string): Promise<string | undefined>;
+  /** A volume to read from, without a lock: its writer may be at work. undefined when there is none. */
+  peek(name: string): Promise<Volume | undefined>;
 }

@@ -41,7 +41,7 @@ export async function startProxyRole(
   onNotice: (notice: ProxyNotice) => void,
   signal?: AbortSignal,
 ): Promise<ProxyRole> {
-  const sandbox = await options.provider.create(proxySpec(options, audit), signal);
+  const sandbox = await options.provider.create(proxySpec(options, audit), { signal });
   const control = await openControlLink(sandbox, controlSocket, "credential proxy", (event) =>
     onNotice(event as unknown as ProxyNotice),
   );

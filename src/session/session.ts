@@ -185,7 +185,7 @@ class RunningSession implements Session {
       return started;
     });
     const agentStart = (early ? Promise.resolve(early) : proxyStart.then((started) => specFor(proxyAddress(started))))
-      .then((spec) => this.#options.provider.create(spec, signal))
+      .then((spec) => this.#options.provider.create(spec, { signal }))
       .then((started) => undo.use(started));
     // both are settled before an error leaves, so that nothing is made behind its back
     await Promise.allSettled([proxyStart, agentStart]);

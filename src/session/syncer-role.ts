@@ -39,7 +39,7 @@ export async function startSyncerRole(
   onSummary: (summary: SyncSummary) => void,
   signal: AbortSignal,
 ): Promise<SyncerRole> {
-  const sandbox = await parts.options.provider.create(syncerSpec(parts), signal);
+  const sandbox = await parts.options.provider.create(syncerSpec(parts), { signal });
   // projects are named by the agent
   const take = (fields: Record<string, unknown>) => sanitizeDeep(fields["summary"] as SyncSummary);
   const control = await openControlLink(sandbox, controlSocket, "syncer", (event) => onSummary(take(event)));

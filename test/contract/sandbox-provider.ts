@@ -218,7 +218,7 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
   test(`${name}: an aborted create throws its reason and leaves nothing`, async () => {
     await using provider = await open();
     const abort = new AbortController();
-    const creation = provider.create(sandboxSpec({ name: "aborted" }), abort.signal);
+    const creation = provider.create(sandboxSpec({ name: "aborted" }), { signal: abort.signal });
     abort.abort(new Error("changed my mind"));
     await assert.rejects(creation, /changed my mind/);
     assert.deepEqual(await provider.list(), []);

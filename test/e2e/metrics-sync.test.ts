@@ -24,7 +24,7 @@ const metricsTo = (server: string) => ({
 /** Python with trackio in the sandbox; its packages are lent to the data volume. */
 async function trainInside({ session, provider, agent }: RunningSession, code: string): Promise<void> {
   await session.ready;
-  const data = (await provider.peek(`${session.name}-data`)) ?? "";
+  const data = (await provider.peek(`${session.name}-data`))?.hostPath ?? "";
   const packages = join(homedir(), ".cache/modal-sb-test", `trackio-${newest}`);
   execFileSync("cp", ["-rl", "--no-clobber", packages, join(data, "packages")]);
   const quoted = `import trackio\n${code}`.replaceAll("'", "'\\''");

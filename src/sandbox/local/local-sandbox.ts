@@ -4,20 +4,16 @@ import { once } from "node:events";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Duplex, Readable, Writable } from "node:stream";
 import { messageOf, SandboxError } from "../../errors.ts";
-import type {
-  EndReason,
-  ExecOptions,
-  PortAddress,
-  Sandbox,
-  SandboxEnd,
-  SandboxProcess,
-  SandboxSpec,
-} from "../provider.ts";
+import { Secret } from "../../secret.ts";
+import type { ExecOptions, PortAddress, Sandbox, SandboxEnd, SandboxProcess, SandboxSpec } from "../provider.ts";
 import type { HostPrograms } from "./host-programs.ts";
 import type { Identity } from "./identity.ts";
 import { enterArguments, launchFds } from "./launch.ts";
 import { limitMemory, type MemoryLimit } from "./memory-limit.ts";
 import { childrenOf, killQuietly, processesWithVariable } from "./process-table.ts";
+
+/** the reasons that a provider on this machine knows */
+type EndReason = Exclude<SandboxEnd["reason"], "preempted" | "idle">;
 
 const outputTailBytes = 8 * 1024;
 /** setTimeout's longest delay */
@@ -138,6 +134,14 @@ export class LocalSandbox implements Sandbox {
     // local volumes are folders: every commit is visible at once
   }
 
+  async hold(): Promise<void> {
+    // it lives as long as this process does
+  }
+
+  async release(): Promise<void> {
+    throw new SandboxError(`The sandbox "${this.name}" cannot outlive the process that made it`);
+  }
+
   status(): "running" | "ended" {
     return this.#ended ? "ended" : "running";
   }
@@ -158,6 +162,8 @@ export class LocalSandbox implements Sandbox {
     for (const stream of streams) stream?.on("error", () => {});
     streams[launchFds.args]?.end(this.#options.bwrapArguments.map((argument) => `${argument}\0`).join(""));
     Object.values(spec.secrets).forEach((secret, index) => {
+      if (!(secret instanceof Secret))
+        throw new SandboxError(`The local provider keeps no secrets ("${secret.storedAs}")`);
       streams[launchFds.firstSecret + index]?.end(secret.reveal());
     });
     const channel = streams[launchFds.channel] as Duplex;

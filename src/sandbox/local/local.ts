@@ -2,8 +2,17 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { BusyError } from "../../errors.ts";
-import type { PortAddress, Provider, Requirement, Sandbox, SandboxRecord, SandboxSpec, Volume } from "../provider.ts";
+import { BusyError, UsageError } from "../../errors.ts";
+import type {
+  CreateOptions,
+  PortAddress,
+  Provider,
+  Requirement,
+  Sandbox,
+  SandboxRecord,
+  SandboxSpec,
+  Volume,
+} from "../provider.ts";
 import type { ProviderOptions } from "../sandbox.ts";
 import { fileBinds, toolchainBinds, volumeBinds } from "./binds.ts";
 import { type Bind, bwrapArguments } from "./bwrap-arguments.ts";
@@ -23,7 +32,7 @@ import {
   sweepDeadRecords,
   writeRecord,
 } from "./state-folders.ts";
-import { contentOf, openVolume } from "./volume.ts";
+import { openVolume, peekVolume } from "./volume.ts";
 
 const proxyDoorSocket = "/run/proxy";
 const egressDoor: Door = { port: 3128, socketPath: "/run/egress/egress.sock" };
@@ -39,7 +48,13 @@ export async function createLocalProvider(options: ProviderOptions): Promise<Pro
 
 class LocalProvider implements Provider {
   readonly name = "local";
-  readonly capabilities = { gpu: false, detach: false, databasesOnVolumes: true };
+  readonly capabilities = {
+    gpu: false,
+    detach: false,
+    sharedVolumes: true,
+    storedSecrets: false,
+    databasesOnVolumes: true,
+  };
   readonly #folders: StateFolders;
   readonly #environment: ProviderOptions["hostEnvironment"];
   readonly #sandboxes = new Set<Sandbox>();
@@ -56,8 +71,9 @@ class LocalProvider implements Provider {
     return checkRequirements(this.#environment, this.#folders);
   }
 
-  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<Sandbox> {
+  async create(spec: SandboxSpec, { signal }: CreateOptions = {}): Promise<Sandbox> {
     signal?.throwIfAborted();
+    if (spec.machine && spec.machine.gpus.length > 0) throw noGpu(spec.machine.gpus);
     const programs = findHostPrograms(this.#environment["PATH"]);
     const python = findPython(this.#environment["PATH"], this.#folders.cache);
     if (!python) throw pythonMissing();
@@ -85,6 +101,10 @@ class LocalProvider implements Provider {
     }
   }
 
+  listenAt(port: number): string {
+    return `${portsFolder}/${port}.sock`;
+  }
+
   addressAhead(name: string, port: number): PortAddress {
     const id = this.#ids.get(name) ?? newId();
     this.#ids.set(name, id);
@@ -109,18 +129,32 @@ class LocalProvider implements Provider {
     );
   }
 
+  async open({ id }: SandboxRecord): Promise<Sandbox | undefined> {
+    return [...this.#sandboxes].find((sandbox) => sandbox.id === id);
+  }
+
+  async logs(): Promise<undefined> {
+    return undefined;
+  }
+
   async volume(name: string): Promise<Volume> {
     return openVolume(this.#folders.volumes, name);
   }
 
-  async peek(name: string): Promise<string | undefined> {
-    return contentOf(this.#folders.volumes, name);
+  async peek(name: string): Promise<Volume | undefined> {
+    return peekVolume(this.#folders.volumes, name);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#sandboxes].map((sandbox) => sandbox.terminate()));
     for (const id of this.#ids.values()) removeFolder(join(this.#folders.running, id));
   }
+}
+
+function noGpu(gpus: readonly string[]): UsageError {
+  return new UsageError(`The local provider has no GPU to give (${gpus.join(", ")})`, {
+    hint: "--on modal runs the agent on one",
+  });
 }
 
 function newId(): string {

@@ -33,10 +33,10 @@ export function openVolume(volumes: string, name: string): Volume {
   };
 }
 
-/** A volume's folder on the host; undefined when there is none. */
-export function contentOf(volumes: string, name: string): string | undefined {
-  const content = join(volumes, name, "content");
-  return existsSync(content) ? content : undefined;
+/** The volume without its lock; undefined when there is none. */
+export function peekVolume(volumes: string, name: string): Volume | undefined {
+  const hostPath = join(volumes, name, "content");
+  return existsSync(hostPath) ? { name, hostPath, [Symbol.asyncDispose]: async () => {} } : undefined;
 }
 
 /** Gives a volume's content to the sandbox's user. Its name lies in a folder that no sandbox sees, so it is no link. */
