@@ -36,7 +36,10 @@ export async function openControlServer(
       if (socket.writableLength > maxUnreadBytes) socket.destroy();
     };
     const peer: ControlPeer = { send, onClose: (listener) => socket.once("close", listener) };
-    createInterface({ input: socket }).on("line", async (line) => send(await answerTo(line, perform, peer)));
+    createInterface({ input: socket }).on("line", async (line) => {
+      // an empty one is a sign of life
+      if (line !== "") send(await answerTo(line, perform, peer));
+    });
   });
   rmSync(path, { force: true });
   // nobody else may connect, not even between listening and closing the mode

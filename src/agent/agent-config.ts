@@ -8,6 +8,10 @@ export interface AgentConfig {
   /** the volume that gets copies of trackio's databases */
   metricsFolder: string;
   maxTurns: number;
+  /** milliseconds from the daemon's start to the sandbox's certain end; undefined: not known */
+  lifetimeMs?: number;
+  /** true where what is written to a volume is kept only when it is committed, with `sync <folder>` */
+  commitVolumes?: boolean;
   /** environment variables that shall hold the sandbox key, for clients of what the proxy brokers */
   keyVariables?: readonly string[];
   /** undefined: claude's own default */

@@ -6,7 +6,9 @@ import { protocolVersion } from "../protocol/limits.ts";
 import type { UnnumberedEvent } from "../protocol/messages.ts";
 import { parseAgentConfig, sessionFolder } from "./agent-config.ts";
 import type { Clients } from "./clients.ts";
+import { commitVolume } from "./commit-volume.ts";
 import { EventLog } from "./event-log.ts";
+import { warnBeforeEnd } from "./lifetime.ts";
 import { MetricsPublishing } from "./metrics-publishing.ts";
 import { SessionFile } from "./session-file.ts";
 
@@ -25,6 +27,7 @@ let diskIsFull = false;
 const publishing = new MetricsPublishing({
   from: process.env["TRACKIO_DIR"],
   to: config.metricsFolder,
+  commit: config.commitVolumes === true,
   onProblem: (words) => emit({ type: "status", kind: "notice", message: words }),
 });
 
@@ -50,10 +53,22 @@ clients = new module.Clients({
   },
 });
 
+if (config.lifetimeMs !== undefined) {
+  warnBeforeEnd(config.lifetimeMs, ({ minutes, ...message }) => {
+    // a conversation that never began has nothing to save
+    if (!session.canResume()) return;
+    emit({ type: "status", kind: "notice", message: `This sandbox ends in ${minutes} min; the agent is told` });
+    conversation.take({ type: "user", ...message });
+  });
+}
+
 function emit(event: UnnumberedEvent): void {
   const { line, writable } = log.append(event);
   clients?.broadcast(line);
-  if (event.type === "END_TURN") log.flush();
+  if (event.type === "END_TURN") {
+    log.flush();
+    if (config.commitVolumes) commitVolume(config.dataFolder);
+  }
   if (diskIsFull !== writable) return;
   diskIsFull = !writable;
   if (diskIsFull) {

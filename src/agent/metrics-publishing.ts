@@ -15,6 +15,8 @@ export interface PublishingOptions {
   from: string | undefined;
   /** the volume of the copies */
   to: string;
+  /** true where a volume is to be committed after each publication */
+  commit: boolean;
   onProblem: (words: string) => void;
 }
 
@@ -57,13 +59,17 @@ export class MetricsPublishing {
 
   /** Resolves when it has restored, or ended. */
   #start(from: string): Promise<void> {
-    const { to } = this.#options;
+    const { to, commit } = this.#options;
     const { promise, resolve } = Promise.withResolvers<void>();
     // the key in our environment is of no use to it
-    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, from, to], {
-      stdio: ["pipe", "pipe", "ignore"],
-      env: {},
-    });
+    const child = spawn(
+      process.execPath,
+      ["--disable-warning=ExperimentalWarning", program, from, to, ...(commit ? ["commit"] : [])],
+      {
+        stdio: ["pipe", "pipe", "ignore"],
+        env: {},
+      },
+    );
     this.#child = child;
     child.unref();
     child.stdin.on("error", () => {});

@@ -1,7 +1,8 @@
 /** From settings to what the proxy brokers: credentials are read here, and go nowhere but to the proxy. */
 import { CredentialSource, type SourceDescription } from "../config/credential-source.ts";
-import type { AnthropicCredential, Config, Environment } from "../config/load.ts";
+import { anthropicCredential, type Config, type Environment } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
+import type { StoredSecret } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import type { CustomAccess, SessionOptions } from "../session/contract.ts";
 
@@ -18,27 +19,33 @@ type Brokered = Pick<
   | "dangerouslyGivenToAgent"
 >;
 
-/** Throws a ConfigError that names the setting whose credential is not there. */
+/**
+ * `canBeStored`: the provider keeps secrets by name, and the user has not asked for the ones of this machine. Throws a
+ * ConfigError that names the setting whose credential is not there.
+ */
 export async function brokeredAccess(
   config: Config,
   environment: Environment,
-  { kind, value, source }: AnthropicCredential,
+  canBeStored: boolean,
 ): Promise<Brokered> {
   const { settings } = config;
+  const stored = canBeStored && settings.secrets === "stored" ? settings.secretNames : undefined;
   const { models, maxOutputTokens, anthropicAllow: allow, prices, pingSeconds } = settings;
   const readers = new Readers(environment, config);
   return {
     anthropic: {
-      ...(kind === "apiKey" ? { apiKey: value } : { authToken: value }),
+      ...(await anthropicAccess(config, environment, stored)),
       ...{ origin: settings.anthropicOrigin, maxOutputTokens, allow },
-      ...(source && { source }),
       ...(models && { models }),
     },
-    ...(settings.github && { github: await githubAccess(settings.github, readers) }),
+    ...(settings.github && { github: await githubAccess(settings.github, readers, stored) }),
     ...(settings.huggingface && {
-      huggingface: huggingFaceAccess(settings.huggingface, await huggingFaceToken(config, environment)),
+      huggingface: huggingFaceAccess(
+        settings.huggingface,
+        storedToken(stored, "huggingface", settings.huggingface.token) ?? (await huggingFaceToken(config, environment)),
+      ),
     }),
-    ...(settings.metrics && { metrics: await metricsAccess(settings.metrics, readers, config, environment) }),
+    ...(settings.metrics && { metrics: await metricsAccess(settings.metrics, readers, config, environment, stored) }),
     upstreams: await Promise.all(Object.entries(settings.upstreams ?? {}).map((entry) => customAccess(entry, readers))),
     useLimits: {
       usd: settings.budgetUsd,
@@ -53,6 +60,38 @@ export async function brokeredAccess(
       ]),
     }),
   };
+}
+
+type SecretNames = Config["settings"]["secretNames"];
+
+/** The variable in the provider's secret, and the secret's name when the user gave no other. */
+const usualSecrets = {
+  anthropic: { storedAs: "anthropic-secret", key: "ANTHROPIC_API_KEY" },
+  huggingface: { storedAs: "hf-secret", key: "HF_TOKEN" },
+  github: { storedAs: "github-secret", key: "GITHUB_TOKEN" },
+} as const;
+
+/** undefined: nothing is stored, or the user has named another place for this one. */
+function storedToken(
+  stored: SecretNames | undefined,
+  which: keyof typeof usualSecrets,
+  place?: SourceDescription,
+): StoredSecret | undefined {
+  if (!stored || place) return undefined;
+  return { ...usualSecrets[which], ...(stored[which] !== undefined && { storedAs: stored[which] }) };
+}
+
+/** A key file or command that the user names goes before what is stored. */
+async function anthropicAccess(
+  config: Config,
+  environment: Environment,
+  stored: SecretNames | undefined,
+): Promise<Pick<SessionOptions["anthropic"], "apiKey" | "authToken" | "source">> {
+  const { keyFile, keyCommand } = config.settings;
+  const apiKey = keyFile === undefined && keyCommand === undefined ? storedToken(stored, "anthropic") : undefined;
+  if (apiKey) return { apiKey };
+  const { kind, value, source } = await anthropicCredential(config, environment);
+  return { [kind]: value, ...(source && { source }) };
 }
 
 const githubPlaces: readonly SourceDescription[] = [{ env: "GITHUB_TOKEN" }, { env: "GH_TOKEN" }];
@@ -87,9 +126,11 @@ class Readers {
 async function githubAccess(
   { repositories, graphql = false, token, origin, apiOrigin }: NonNullable<Config["settings"]["github"]>,
   readers: Readers,
+  stored: SecretNames | undefined,
 ): Promise<NonNullable<Brokered["github"]>> {
+  const kept = storedToken(stored, "github", token);
   return {
-    token: token ? await readers.read("github", token) : await readers.first("github", githubPlaces),
+    token: kept ?? (token ? await readers.read("github", token) : await readers.first("github", githubPlaces)),
     repositories: Object.fromEntries(Object.entries(repositories).map(([name, may]) => [name.toLowerCase(), may])),
     graphql,
     origin: origin ?? "https://github.com",
@@ -110,7 +151,7 @@ export async function huggingFaceToken(
 
 function huggingFaceAccess(
   { repositories, origin }: NonNullable<Config["settings"]["huggingface"]>,
-  token: Secret,
+  token: Secret | StoredSecret,
 ): NonNullable<Brokered["huggingface"]> {
   return {
     token,
@@ -125,13 +166,14 @@ async function metricsAccess(
   readers: Readers,
   config: Config,
   environment: Environment,
+  stored: SecretNames | undefined,
 ): Promise<NonNullable<Brokered["metrics"]>> {
   const { spaces = [], server, token, writeToken, media = false, intervalSeconds = 10, maxMibPerHour = 256 } = metrics;
   const pace = { withMedia: media, intervalMs: intervalSeconds * 1000, maxBytesPerHour: maxMibPerHour * 2 ** 20 };
   if (server === undefined) {
-    const hfToken = token
-      ? await readers.read("metrics", token)
-      : await huggingFaceToken(config, environment, "metrics");
+    const hfToken =
+      storedToken(stored, "huggingface", token ?? config.settings.huggingface?.token) ??
+      (token ? await readers.read("metrics", token) : await huggingFaceToken(config, environment, "metrics"));
     return { ...pace, spaces, hfToken, createSpace: metrics.create, hubUrl: config.settings.huggingface?.origin };
   }
   const place = writeToken ?? { env: "TRACKIO_WRITE_TOKEN" };

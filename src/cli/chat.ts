@@ -1,9 +1,10 @@
 /** The main command: a session with a person, with a program, or of one turn. */
-import { anthropicCredential, type Config, hostSources, loadConfig } from "../config/load.ts";
+import { type Config, hostSources, loadConfig } from "../config/load.ts";
 import type { SettingName } from "../config/schema.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
 import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
+import { isToBeLeft, leave, refuseToLeave } from "./leave.ts";
 import { runLines } from "./lines.ts";
 import { freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
@@ -18,20 +19,42 @@ export interface ChatOptions {
   /** the one message; true: it is read from stdin; undefined: many turns */
   print: string | true | undefined;
   format: "text" | "stream-json";
+  /** leave the sandboxes running at the end; with one message, as soon as the agent has begun with it */
+  detach: boolean;
 }
 
 /** Runs the command; the exit code. Rejects with the reason of `stop` when that fires. */
 export async function chat(options: ChatOptions, output: Output, stop: AbortSignal): Promise<number> {
   const { environment, config } = configOf(options.flags);
-  const credential = await anthropicCredential(config, environment);
   const message = options.print === true ? await readAll(process.stdin) : options.print;
   if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
   await using provider = await openProvider(config, environment);
   const name = options.session ?? freshSessionName(config.settings.stateFolder, new Date());
-  await using session = await openConfiguredSession({ config, environment, provider, credential, name });
+  const leaving = { provider, name, output, isAsked: options.detach };
+  if (options.detach) refuseToLeave(provider);
+  await using session = await openConfiguredSession({ config, environment, provider, name });
+  if (options.detach && message !== undefined) {
+    await beginTurn(session, message, stop);
+    await leave(session, leaving);
+    return exitCodes.success;
+  }
   const exitCode = await converse(session, { message, format: options.format }, output, stop);
-  if (options.session === undefined) output.note(output.dim(`To continue: modal-sb --session ${name}`));
+  if (await isToBeLeft(leaving)) await leave(session, leaving);
+  else if (options.session === undefined) output.note(output.dim(`To continue: modal-sb --session ${name}`));
   return exitCode;
+}
+
+/** Resolves when the agent works on the message. */
+async function beginTurn(session: Session, message: string, stop: AbortSignal): Promise<void> {
+  const begun = new Promise<void>((resolve) => {
+    const unsubscribe = session.subscribe(({ type }) => {
+      if (type !== "turn_started" && type !== "END_TURN") return;
+      unsubscribe();
+      resolve();
+    });
+  });
+  void session.runTurn(message);
+  await Promise.race([begun, session.ready.then(() => begun), rejectionOf(stop)]);
 }
 
 export function configOf(flags: ChatOptions["flags"]): { config: Config; environment: NodeJS.ProcessEnv } {
@@ -65,8 +88,15 @@ export async function converse(
     if (hint) output.note(`hint: ${hint}`);
     return exitCode;
   };
+  // what a process before this one had asked for comes to its end first
+  const inherited = session.inheritedTurn()?.then((end) => {
+    display.endTurn();
+    return outcomeOf(end, sandboxLost).exitCode;
+  });
   const statusLine = () => syncLine(session.metrics(), Date.now());
-  const work = isRepl ? runRepl(session, output, runTurn, statusLine) : unattended(session, output, message, runTurn);
+  const work = isRepl
+    ? runRepl(session, output, { runTurn, statusLine, inherited })
+    : unattended(session, output, { message, runTurn, inherited });
   work.catch(() => {});
   try {
     return await Promise.race([work, rejectionOf(stop)]);
@@ -78,8 +108,15 @@ export async function converse(
 async function unattended(
   session: Session,
   output: Output,
-  message: string | undefined,
-  runTurn: (text: string) => Promise<number>,
+  {
+    message,
+    runTurn,
+    inherited,
+  }: {
+    message: string | undefined;
+    runTurn: (text: string) => Promise<number>;
+    inherited: Promise<number> | undefined;
+  },
 ): Promise<number> {
   let interrupts = 0;
   const left = Promise.withResolvers<number>();
@@ -90,7 +127,11 @@ async function unattended(
   };
   process.on("SIGINT", onInterrupt);
   try {
-    const turns = message === undefined ? runLines(process.stdin, output, runTurn) : runTurn(message);
+    const lines = async () => {
+      const before = (await inherited) ?? exitCodes.success;
+      return (await runLines(process.stdin, output, runTurn)) || before;
+    };
+    const turns = message === undefined ? lines() : runTurn(message);
     const failed = session.ready.then(() => new Promise<never>(() => {}));
     return await Promise.race([turns, left.promise, failed]);
   } finally {

@@ -12,7 +12,6 @@ import { followUpPrompt, training, trainingPrompt } from "../demo/scripts/traini
 import { startTrackioServer, type TrackioServer } from "../demo/trackio-server.ts";
 import { exitCodes } from "../errors.ts";
 import type { EndTurn } from "../protocol/messages.ts";
-import { Secret } from "../secret.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
 import { configOf, converse } from "./chat.ts";
 import { terminalDisplay } from "./display.ts";
@@ -44,7 +43,9 @@ export async function demo(output: Output, stop: AbortSignal): Promise<number> {
   const writeToken = `trackio-demo-${randomBytes(24).toString("base64url")}`;
   const trackio = undo.use(await startTrackioServer({ folder: join(folder, "trackio"), writeToken }));
   const { config, environment } = configOf({
+    provider: "local",
     anthropicOrigin: api.origin,
+    keyFile,
     stateFolder: join(folder, "state"),
     metrics: { server: trackio.address, intervalSeconds: 1 },
   });
@@ -60,7 +61,6 @@ export async function demo(output: Output, stop: AbortSignal): Promise<number> {
       config,
       environment: { ...environment, TRACKIO_WRITE_TOKEN: writeToken },
       provider,
-      credential: { kind: "apiKey", value: new Secret(realKey), origin: "demo" },
       name: "demo",
     }),
   );

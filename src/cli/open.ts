@@ -3,40 +3,51 @@ import { existsSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { knownCredentials } from "../config/known-credentials.ts";
-import type { AnthropicCredential, Config, Environment } from "../config/load.ts";
+import type { Config, Environment } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
-import type { Limits, Provider } from "../sandbox/provider.ts";
+import type { Limits, Machine, Provider } from "../sandbox/provider.ts";
 import { createProvider } from "../sandbox/sandbox.ts";
 import { openSession, type Session, type SessionOptions } from "../session/session.ts";
 import { brokeredAccess } from "./brokered-access.ts";
 
 export function openProvider(config: Config, environment: Environment): Promise<Provider> {
-  const { provider, stateFolder } = config.settings;
-  return createProvider(provider, { stateFolder: resolve(stateFolder), hostEnvironment: environment });
+  const { provider, stateFolder, modalApp, modalEnvironment, creationsPerHour } = config.settings;
+  return createProvider(provider, {
+    stateFolder: resolve(stateFolder),
+    hostEnvironment: environment,
+    modal: {
+      app: modalApp,
+      creationsPerHour,
+      ...(modalEnvironment !== undefined && { environment: modalEnvironment }),
+    },
+  });
 }
 
 export interface OpenOptions {
   config: Config;
   environment: Environment;
   provider: Provider;
-  credential: AnthropicCredential;
   name: string;
+  /** only a session that runs already */
+  attachOnly?: boolean;
 }
 
 /** Opens the session called `name`. Throws a ConfigError when the instructions are no folder. */
 export async function openConfiguredSession(options: OpenOptions): Promise<Session> {
-  const { config, provider, credential, name } = options;
+  const { config, environment, provider, name } = options;
   const { settings } = config;
   const sessionOptions: SessionOptions = {
     provider,
     name,
-    ...(await brokeredAccess(config, options.environment, credential)),
+    ...(await brokeredAccess(config, environment, provider.capabilities.storedSecrets)),
     ...(settings.model !== undefined && { model: settings.model }),
     maxTurns: settings.maxTurns,
     ...(settings.instructions !== undefined && { instructions: instructionsFolder(config) }),
     egressHostnames: hostnamesOf(settings.egress),
     limits: limitsOf(settings),
-    knownCredentials: knownCredentials(options.environment, homedir()),
+    ...machineOf(settings, provider),
+    ...(options.attachOnly && { attachOnly: true }),
+    knownCredentials: knownCredentials(environment, homedir()),
     stateFolder: resolve(settings.stateFolder),
   };
   return await openSession(sessionOptions);
@@ -45,6 +56,22 @@ export async function openConfiguredSession(options: OpenOptions): Promise<Sessi
 export function limitsOf(settings: Config["settings"]): Limits {
   const { memoryMiB, processes, fileSizeMiB, lifetimeMinutes } = settings;
   return { memoryMiB, processes, fileSizeMiB, lifetimeMs: lifetimeMinutes * 60_000 };
+}
+
+/** What was asked for; a provider that lets nothing be chosen still gets the GPUs, to refuse them. */
+function machineOf(
+  { gpu = [], cpuCores, regions, maxWaitMinutes }: Config["settings"],
+  provider: Provider,
+): { machine?: Machine } {
+  if (gpu.length === 0 && !provider.capabilities.detach) return {};
+  return {
+    machine: {
+      gpus: gpu,
+      maxWaitMs: maxWaitMinutes * 60_000,
+      ...(cpuCores !== undefined && { cpuCores }),
+      ...(regions && { regions }),
+    },
+  };
 }
 
 /** A name that no session has: the time and a few random letters. */

@@ -4,7 +4,7 @@ import type { SessionEvent } from "../session/contract.ts";
 /** `data` is the agent's own text, `note` is about it. */
 export type Rendered = { data: string } | { note: string; tone: "plain" | "error" };
 
-const plainNotices: ReadonlySet<string> = new Set(["session_resumed", "credential_replaced"]);
+const plainNotices: ReadonlySet<string> = new Set(["session_resumed", "credential_replaced", "progress"]);
 const maxToolLine = 120;
 const maxOutputLines = 5;
 

@@ -11,19 +11,25 @@ other /words   go to claude: /compact, /clear, /context, skills
 Ctrl-C         interrupts the turn; twice kills the sandbox, and the conversation is kept
 A pasted text of several lines is one message.`;
 
-/**
- * Runs until the user leaves; the exit code. `runTurn` sends a message and shows what follows; `statusLine` is shown
- * above each prompt.
- */
+export interface ReplParts {
+  /** sends a message and shows what follows */
+  runTurn: (text: string) => Promise<unknown>;
+  /** shown above each prompt */
+  statusLine: () => string | undefined;
+  /** the turn that was running already; undefined: none */
+  inherited: Promise<unknown> | undefined;
+}
+
+/** Runs until the user leaves; the exit code. */
 export async function runRepl(
   session: Session,
   output: Output,
-  runTurn: (text: string) => Promise<unknown>,
-  statusLine: () => string | undefined,
+  { runTurn, statusLine, inherited }: ReplParts,
 ): Promise<number> {
   const history: string[] = [];
   // between a turn and the next prompt Ctrl-C means nothing, and must not end us
   process.on("SIGINT", () => {});
+  if (inherited) await untilInterruptedTwice(session, output, Promise.race([inherited, failureOf(session)]));
   for (;;) {
     const status = statusLine();
     if (status !== undefined) output.note(output.dim(status));

@@ -144,9 +144,9 @@ function environmentLayer(environment: Environment): Layer {
 /** not settings: they steer the test suite */
 const testVariables = new Set(["MODAL_SB_TEST_MODAL"]);
 
-/** `deny-all`, `dangerously-allow-all-hostnames`, or hostnames with commas between them. */
-function egressOfWords(text: string): unknown {
-  if (text === "deny-all" || text === "dangerously-allow-all-hostnames") return text;
+/** The name of a policy, or hostnames with commas between them. */
+export function egressOfWords(text: string): unknown {
+  if (["ml", "none", "open", "deny-all", "dangerously-allow-all-hostnames"].includes(text)) return text;
   return { allow: text.split(",").map((word) => word.trim()) };
 }
 
@@ -176,8 +176,9 @@ function projectLayer(path: string): Layer {
       },
     );
   }
-  if (layer.values["egress"] === "dangerously-allow-all-hostnames") {
-    throw new ConfigError(`"egress" cannot be "dangerously-allow-all-hostnames" in ${path}`, {
+  const { ["egress"]: egress } = layer.values;
+  if (egress === "dangerously-allow-all-hostnames" || egress === "open") {
+    throw new ConfigError(`"egress" cannot be "${egress}" in ${path}`, {
       hint: "a project may list hostnames; only you can allow all: --dangerously-allow-all-hostnames",
     });
   }

@@ -4,18 +4,45 @@ import { z } from "zod";
 /** Public package indexes: reached by hostname, and only these besides the ones that the host's own settings name. */
 const packageIndexHostnames = ["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"];
 
+/** What trainings fetch: packages, PyTorch's own builds, models and datasets with their CDNs, Debian. GitHub only by the proxy. */
+const mlHostnames = [
+  ...packageIndexHostnames,
+  "download.pytorch.org",
+  "huggingface.co",
+  "*.huggingface.co",
+  "*.hf.co",
+  "deb.debian.org",
+  "security.debian.org",
+];
+
 const hostnamePattern = z
   .string()
   .regex(/^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*$/i, 'must be a hostname, or "*." and a hostname');
 
-const egressSchema = z.union(
-  [
-    z.literal("deny-all"),
-    z.strictObject({ allow: z.array(hostnamePattern) }),
-    z.literal("dangerously-allow-all-hostnames"),
-  ],
-  { error: 'must be "deny-all", {"allow": ["hostname", …]} or "dangerously-allow-all-hostnames"' },
-);
+const egressSchema = z
+  .union(
+    [
+      z.enum(["ml", "none", "open", "deny-all", "dangerously-allow-all-hostnames"]),
+      z.strictObject({ allow: z.array(hostnamePattern) }),
+    ],
+    { error: 'must be "ml", "none", "open" or {"allow": ["hostname", …]}' },
+  )
+  .transform((policy) => {
+    if (policy === "ml") return { allow: mlHostnames };
+    // the long names say what they mean; both are accepted
+    if (policy === "none") return "deny-all" as const;
+    return policy === "open" ? ("dangerously-allow-all-hostnames" as const) : policy;
+  });
+
+/** Words of a setting that is a list, given as one text with commas. */
+function listOf(word: z.ZodType<string>) {
+  return z.preprocess(
+    (value) => (typeof value === "string" ? value.split(",").map((part) => part.trim()) : value),
+    z.array(word).min(1),
+  );
+}
+
+const secretName = z.string().regex(/^[A-Za-z0-9_.-]{1,63}$/, "must be a name of letters, digits, dots and dashes");
 
 const origin = z
   .string()
@@ -127,7 +154,37 @@ const count = (unit: string, low: number, high: number) =>
   z.coerce.number<string | number>().int().min(low).max(high).describe(unit);
 
 export const settings = {
-  provider: z.enum(["local"]).describe("where sandboxes run"),
+  provider: z
+    .enum(["local", "modal"])
+    .describe("where sandboxes run: on this machine (bubblewrap), or in your account of Modal"),
+  gpu: listOf(z.string().regex(/^[A-Za-z0-9-]{1,20}[+!]?(:[1-8])?$/, "must be a GPU such as A10 or H100:2"))
+    .optional()
+    .describe("GPUs for the agent in order of preference, such as H100,A100-80GB,A10; none when unset"),
+  cpuCores: z.coerce
+    .number<string | number>()
+    .min(0.125)
+    .max(64)
+    .optional()
+    .describe("physical cores for the agent, where the provider lets one choose"),
+  regions: listOf(z.string().regex(/^[a-z0-9-]{2,30}$/, "must be a region such as us-east"))
+    .optional()
+    .describe("where in the world sandboxes may run, such as eu,us-east; anywhere when unset"),
+  maxWaitMinutes: count("longest wait for a GPU, in minutes", 1, 1440),
+  modalApp: secretName.describe("the app of Modal that sandboxes belong to"),
+  modalEnvironment: secretName.optional().describe("the environment of Modal; your account's own when unset"),
+  creationsPerHour: count("sandboxes that may be made in an hour: a loop of failures cannot burn money", 3, 10_000),
+  secrets: z
+    .enum(["stored", "inline"])
+    .describe(
+      "on Modal: credentials by the names of Modal Secrets (stored), or taken from this machine and handed over with each start (inline)",
+    ),
+  secretNames: z
+    .strictObject({
+      anthropic: secretName.optional(),
+      huggingface: secretName.optional(),
+      github: secretName.optional(),
+    })
+    .describe('names of Modal Secrets, such as {"anthropic": "anthropic-secret"}; see docs/modal.md'),
   model: z.string().min(1).optional().describe("model id; claude's own default when unset"),
   maxTurns: count("steps that one message of the user may take", 1, 10_000),
   instructions: z
@@ -201,6 +258,11 @@ export type Settings = { [Name in SettingName]: z.infer<(typeof settings)[Name]>
 /** Defaults but for stateFolder, which depends on the user. */
 export const defaults: Partial<Settings> = {
   provider: "local",
+  maxWaitMinutes: 20,
+  modalApp: "modal-sb",
+  creationsPerHour: 60,
+  secrets: "stored",
+  secretNames: {},
   maxTurns: 100,
   egress: { allow: packageIndexHostnames },
   memoryMiB: 8192,
@@ -217,8 +279,17 @@ export const defaults: Partial<Settings> = {
   dangerouslyGiveAgentGithubToken: false,
 };
 
-/** Settings that decide where a credential goes, what it may do, or what is read from the user's machine: not for a project's file. */
+/** Settings that decide where a credential goes, what it may do, what is spent, or what is read from the user's machine: not for a project's file. */
 export const userOnly: readonly SettingName[] = [
+  "provider",
+  "gpu",
+  "cpuCores",
+  "maxWaitMinutes",
+  "modalApp",
+  "modalEnvironment",
+  "creationsPerHour",
+  "secrets",
+  "secretNames",
   "anthropicOrigin",
   "keyFile",
   "keyCommand",

@@ -5,7 +5,8 @@ export type Line = { text: string } | { droppedBytes: number };
 
 /**
  * Splits bytes into lines, holding at most `maxBytes` of an unfinished one.
- * Invalid UTF-8 becomes U+FFFD. A longer line is dropped to its end and reported once, there.
+ * Invalid UTF-8 becomes U+FFFD. A longer line is dropped to its end and reported once, there. An empty line, a sign of life
+ * of the other side, is none.
  */
 export class LineSplitter {
   readonly #maxBytes: number;
@@ -23,7 +24,7 @@ export class LineSplitter {
     let start = 0;
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
       this.#add(chunk.subarray(start, end));
-      lines.push(this.#finish());
+      if (this.#bytes > 0) lines.push(this.#finish());
       start = end + 1;
     }
     this.#add(chunk.subarray(start));

@@ -14,6 +14,7 @@ export interface ControlTarget {
   credentials: Credentials;
   status(): object;
   onRotated(): void;
+  serveAt(origin: string): void;
   /** Calls the listener for each event from now on; returns the function that ends it. */
   follow(listener: (event: { event: string }) => void): () => void;
 }
@@ -33,7 +34,7 @@ function follow({ events }: ControlRequest, target: ControlTarget, peer: Control
 
 function perform(
   request: ControlRequest,
-  { grants, ledger, pace, credentials, status, onRotated }: ControlTarget,
+  { grants, ledger, pace, credentials, status, onRotated, serveAt }: ControlTarget,
 ): object {
   switch (request["op"]) {
     case "grant":
@@ -52,6 +53,9 @@ function perform(
       credentials.set(wordOf(request, "name"), wordOf(request, "value"));
       onRotated();
       return {};
+    case "serve_at":
+      serveAt(wordOf(request, "origin"));
+      return {};
     case "usage": {
       const account = wordOf(request, "account");
       const { nanoUsd, ...spending } = ledger.spendingOf(account);
@@ -60,7 +64,9 @@ function perform(
     case "status":
       return status();
     default:
-      throw new Error("Unknown op: it is one of grant, change, revoke, revoke_all, rotate, usage, status, follow");
+      throw new Error(
+        "Unknown op: it is one of grant, change, revoke, revoke_all, rotate, serve_at, usage, status, follow",
+      );
   }
 }
 

@@ -36,7 +36,7 @@ export interface GateParts {
   pace: Pace;
   audit: Audit;
   pingMs: number;
-  publicOrigin: string;
+  publicOrigin: () => string;
   timeouts: Timeouts;
   onNotice: (notice: Notice) => void;
 }
@@ -163,7 +163,7 @@ export class Gate {
       running: grant.running,
       connections,
       timeouts,
-      publicOrigin,
+      publicOrigin: publicOrigin(),
     });
     if (outcome.credentialRefused) this.#parts.onNotice({ kind: "credential_refused", name: upstream.name });
     const usage = reservation ? chargedUsage(outcome, meter, reservation) : noUsage;

@@ -25,6 +25,8 @@ interface ProxyConfig {
   prices?: Readonly<Record<string, Price>>;
   /** seconds of an event stream's silence after which a ping is sent; 0: never */
   pingSeconds?: number;
+  /** false where the volume of the data folder cannot be read by others at the same time */
+  sharedDatabases?: boolean;
 }
 
 /** Reads the variable, and the credentials. Throws when something is missing: only a wrong host can cause that. */
@@ -48,6 +50,7 @@ export function readProxyConfig(json: string | undefined): ProxyOptions {
     controlPath,
     dataFolder,
     pingSeconds = 0,
+    sharedDatabases = true,
   } = config as ProxyConfig;
   const custom = upstreams.custom ?? [];
   const credentials = new Credentials(credentialsFolder, [
@@ -66,6 +69,7 @@ export function readProxyConfig(json: string | undefined): ProxyOptions {
     upstreams: made,
     credentials,
     prices,
+    sharedDatabases,
     pingMs: pingSeconds * 1000,
   };
 }

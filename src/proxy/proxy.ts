@@ -33,8 +33,10 @@ export interface ProxyOptions {
   prices: Prices;
   /** milliseconds of an event stream's silence after which a ping is sent; 0: never */
   pingMs: number;
-  /** where sandboxes find the proxy, e.g. "http://modal-sb-proxy:8080" */
+  /** where sandboxes find the proxy, e.g. "http://modal-sb-proxy:8080"; "": not known yet, the host tells it later */
   publicOrigin: string;
+  /** true: others read the ledger while this process writes to it */
+  sharedDatabases?: boolean;
   timeouts?: Timeouts;
 }
 
@@ -60,16 +62,17 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
   const tell = (event: ProxyEvent) => {
     for (const follower of followers) follower(event);
   };
-  const ledger = new Ledger(join(options.dataFolder, "ledger.db"));
+  const ledger = new Ledger(join(options.dataFolder, "ledger.db"), options.sharedDatabases);
   const audit = new Audit(join(options.dataFolder, "audit.ndjson"), (entry) => tell({ event: "audit", entry }));
   const grants = new Grants(ledger);
   const pace = new Pace();
   const connections = new Connections(timeouts);
   const budget = new Budget(ledger, options.prices, (notice) => tell({ event: "notice", kind: "budget", ...notice }));
-  const state = { stopping: false, refusedCredentials: new Set<string>() };
+  const state = { stopping: false, refusedCredentials: new Set<string>(), publicOrigin: options.publicOrigin };
   const gate = new Gate({
     ...options,
     ...{ connections, grants, ledger, budget, pace, audit, timeouts },
+    publicOrigin: () => state.publicOrigin,
     onNotice: (notice) => {
       if (notice.kind === "credential_refused") state.refusedCredentials.add(notice.name);
       tell({ event: "notice", ...notice });
@@ -94,6 +97,9 @@ export async function startProxy(options: ProxyOptions): Promise<RunningProxy> {
       residentBytes: process.memoryUsage.rss(),
     }),
     onRotated: () => state.refusedCredentials.clear(),
+    serveAt: (origin) => {
+      state.publicOrigin = origin;
+    },
     follow: (listener) => {
       followers.add(listener);
       return () => followers.delete(listener);

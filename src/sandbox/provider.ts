@@ -142,6 +142,7 @@ export interface Sandbox extends AsyncDisposable {
   readonly name: string;
   readonly role: Role;
   readonly tags: Readonly<Record<string, string>>;
+  readonly startedAt: Date;
   readonly exited: Promise<SandboxEnd>;
   exec(argv: readonly string[], options?: ExecOptions): Promise<SandboxProcess>;
   /** The address at which agent sandboxes reach `port`, one of the spec's. */

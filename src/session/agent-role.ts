@@ -2,7 +2,18 @@
 import type { EgressPolicy, PortAddress, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import { agentAccess } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
-import { bundledInstructions, claudePackage, nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
+import {
+  bundledInstructions,
+  claudePackage,
+  claudeSdk,
+  nodePath,
+  runtimeFiles,
+  runtimeModule,
+} from "./runtime-files.ts";
+
+export function agentName(session: string): string {
+  return `${session}-agent`;
+}
 
 export const agentSocket = "/run/modal-sb/agent.sock";
 
@@ -41,7 +52,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
   const access = agentAccess(options, proxy);
   return {
     role: "agent",
-    name: `${options.name}-agent`,
+    name: agentName(options.name),
     command: ["/bin/sh", "-c", startScript, "sh", nodePath, runtimeModule("agent/daemon")],
     env: {
       ANTHROPIC_BASE_URL: proxy.url,
@@ -54,6 +65,8 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
         cwd: "/app",
         metricsFolder: "/trackio",
         maxTurns: options.maxTurns,
+        lifetimeMs: options.limits.lifetimeMs,
+        commitVolumes: !options.provider.capabilities.sharedVolumes,
         keyVariables: access.keyVariables,
         ...(options.model !== undefined && { model: options.model }),
       }),
@@ -70,11 +83,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
     secrets: {},
     workingDirectory: "/app",
     files: [
-      ...runtimeFiles(
-        ["agent", "protocol"],
-        ["zod", "@anthropic-ai/claude-agent-sdk", claudePackage()],
-        options.stateFolder,
-      ),
+      ...runtimeFiles(["agent", "protocol"], ["zod", claudeSdk, claudePackage()], options.stateFolder),
       { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude", copy: true },
       ...access.files,
     ],
@@ -84,6 +93,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
       { volume: parts.trackio, path: "/trackio" },
     ],
     limits: options.limits,
+    ...(options.machine && { machine: options.machine }),
     egress: egressOf(options, proxy),
     ports: [],
     tags: { session: options.name },

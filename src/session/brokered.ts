@@ -3,19 +3,33 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Grant } from "../proxy/grant.ts";
 import type { FileMount, PortAddress } from "../sandbox/provider.ts";
-import type { Secret } from "../secret.ts";
-import type { SessionOptions } from "./contract.ts";
+import type { Credential, SessionOptions } from "./contract.ts";
 
 /** The door for gh, which can be given a socket but no path. */
 const ghSocketName = "api.github.com.sock";
 const ghConfigFolder = "/etc/modal-sb/gh";
 
-/** Doors of the proxy, below the folder of its ports. */
-export function proxyDoors(options: SessionOptions, folder: string, port: number) {
+/** Doors of the proxy: where the provider serves its port, and beside a socket one for gh. */
+export function proxyDoors(options: SessionOptions, port: number) {
+  const at = options.provider.listenAt(port);
   return [
-    { at: `${folder}/${port}.sock`, prefix: "" },
-    ...(options.github ? [{ at: `${folder}/${ghSocketName}`, prefix: "/api.github.com" }] : []),
+    { at, prefix: "" },
+    ...(options.github && at.startsWith("/")
+      ? [{ at: join(dirname(at), ghSocketName), prefix: "/api.github.com" }]
+      : []),
   ];
+}
+
+/** The hosts that the proxy asks: where a provider can keep a role to names, it is kept to these. */
+export function upstreamHostnames(options: SessionOptions): string[] {
+  const { anthropic, github, huggingface, custom } = proxyUpstreams(options);
+  const origins = [
+    anthropic.origin,
+    ...(github ? [github.origin, github.apiOrigin] : []),
+    ...(huggingface ? [huggingface.origin] : []),
+    ...custom.map(({ origin }) => origin),
+  ];
+  return [...new Set(origins.map((origin) => new URL(origin).hostname))];
 }
 
 /** The proxy's upstreams, as its configuration has them; credentials are named and not held. */
@@ -37,7 +51,7 @@ export function proxySecrets({
   github,
   huggingface,
   upstreams = [],
-}: SessionOptions): Record<string, Secret> {
+}: SessionOptions): Record<string, Credential> {
   return {
     ...(anthropic.apiKey && { ANTHROPIC_API_KEY: anthropic.apiKey }),
     ...(anthropic.authToken && { ANTHROPIC_AUTH_TOKEN: anthropic.authToken }),

@@ -1,6 +1,6 @@
 /** What the front ends (REPL, one-shot, library users) see of a session. */
 import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
-import type { Limits, Provider } from "../sandbox/provider.ts";
+import type { Limits, Machine, Provider, StoredSecret } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import type { SyncerOptions } from "../syncer/syncer.ts";
@@ -15,6 +15,7 @@ interface HostNotice {
     | "protocol_error"
     | "budget"
     | "credential_replaced"
+    | "progress"
     | "warning";
   /** one sentence for the user */
   message: string;
@@ -35,10 +36,13 @@ interface CredentialSource {
   read(): Promise<Secret>;
 }
 
+/** A real credential, or where the provider keeps it: the host then never has it. */
+export type Credential = Secret | StoredSecret;
+
 interface AnthropicAccess {
   /** exactly one of the two */
-  apiKey?: Secret;
-  authToken?: Secret;
+  apiKey?: Credential;
+  authToken?: Credential;
   /** where the credential comes from, when it can be replaced there while the session runs */
   source?: CredentialSource;
   /** origin of the API, e.g. https://api.anthropic.com */
@@ -52,7 +56,7 @@ interface AnthropicAccess {
 }
 
 interface GitHubAccess {
-  token: Secret;
+  token: Credential;
   /** access by "owner/name" in lower case */
   repositories: Readonly<Record<string, "read" | "write">>;
   /** GraphQL opens whatever the token opens */
@@ -62,7 +66,7 @@ interface GitHubAccess {
 }
 
 interface HuggingFaceAccess {
-  token: Secret;
+  token: Credential;
   /** "owner/name", "datasets/owner/name"; undefined: all that the token may read */
   repositories?: readonly string[];
   origin: string;
@@ -79,7 +83,8 @@ export interface CustomAccess {
 }
 
 /** Where metrics go, and how often is looked for new ones. */
-export interface MetricsAccess extends Omit<SyncerOptions, "folder" | "access" | "statePath"> {
+export interface MetricsAccess extends Omit<SyncerOptions, "folder" | "access" | "statePath" | "hfToken"> {
+  hfToken?: Credential;
   /** how to make the first Space when it is missing; undefined: not */
   createSpace?: "private" | "public" | undefined;
   /** from the end of a look to the next, in milliseconds */
@@ -130,6 +135,10 @@ export interface SessionOptions {
   instructions?: string;
   egressHostnames: readonly string[] | "dangerously-allow-all-hostnames";
   limits: Limits;
+  /** what the agent runs on; undefined: the provider's own choice, without a GPU */
+  machine?: Machine;
+  /** only a session that runs already, in detached sandboxes; `ready` rejects when there is none */
+  attachOnly?: boolean;
   /** credentials the host knows of by label, e.g. "HF_TOKEN": never allowed to be visible in the sandbox */
   knownCredentials: ReadonlyMap<string, Secret>;
   stateFolder: string;
@@ -153,6 +162,13 @@ export interface Session extends AsyncDisposable {
   interrupt(): void;
   /** Kills the sandbox at once; the running turn ends with an error. */
   kill(): Promise<void>;
+  /** The turn that was running when this process took over a detached session; undefined: none. */
+  inheritedTurn(): Promise<EndTurn> | undefined;
+  /**
+   * Leaves the sandboxes running, until `stop`, or the end of their lifetime, which is returned. Metrics wait on their
+   * volume meanwhile. Dispose of the session afterwards. Throws a UsageError where sandboxes cannot be left.
+   */
+  detach(): Promise<Date>;
   /** How the metrics stand; undefined: they go nowhere, or nothing is known yet. */
   metrics(): SyncSummary | undefined;
 }

@@ -10,16 +10,23 @@ type Fields = Record<string, unknown>;
 /** One request; rejects with the role's words when it refuses, and when it has ended. */
 export type Control = (request: { op: string; [field: string]: unknown }) => Promise<Fields>;
 
+export interface ControlLink {
+  control: Control;
+  /** Ends the connection, and not the role. */
+  close(): void;
+}
+
 /** Connects as soon as the role listens. `what` names the role to the user. Without the socket the role is ended. */
 export async function openControlLink(
   sandbox: Sandbox,
   socketPath: string,
   what: string,
   onEvent: (event: Fields) => void,
-): Promise<Control> {
+): Promise<ControlLink> {
   const waiting = new Map<number, { resolve: (answer: Fields) => void; reject: (error: Error) => void }>();
   let nextId = 1;
   let failure: Error | undefined;
+  let isClosed = false;
   const link: LineLink = await openLineLink(sandbox, socketPath, maxLineBytes, (line) => {
     if (!("text" in line)) return;
     const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string; event?: string };
@@ -33,17 +40,24 @@ export async function openControlLink(
     else waiter?.reject(new SandboxError(`The ${what} refused: ${answer.error}`));
   });
   void link.ended.then(async () => {
+    if (isClosed) return;
     await sandbox.terminate();
     const words = (await sandbox.exited).outputTail.trim().split("\n").at(-1);
     failure = new SandboxError(`The ${what} ended${words ? `: ${words}` : ""}`);
     for (const waiter of waiting.values()) waiter.reject(failure);
     waiting.clear();
   });
-  return (request) =>
-    new Promise((resolve, reject) => {
-      if (failure) throw failure;
-      const id = nextId++;
-      waiting.set(id, { resolve, reject });
-      link.send({ id, ...request });
-    });
+  return {
+    control: (request) =>
+      new Promise((resolve, reject) => {
+        if (failure) throw failure;
+        const id = nextId++;
+        waiting.set(id, { resolve, reject });
+        link.send({ id, ...request });
+      }),
+    close: () => {
+      isClosed = true;
+      link.close();
+    },
+  };
 }

@@ -1,10 +1,10 @@
 /** The credential proxy as a sandbox of its own, and the host's hand on its control socket. */
-import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import type { CreateOptions, PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
-import { proxyDoors, proxySecrets, proxyUpstreams } from "./brokered.ts";
+import { proxyDoors, proxySecrets, proxyUpstreams, upstreamHostnames } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
 import { type Control, openControlLink } from "./control-link.ts";
-import { nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
+import { nodePath, runtimeFiles, runtimeModule, trustedMachine } from "./runtime-files.ts";
 
 const proxyPort = 8080;
 const controlSocket = "/run/modal-sb/control.sock";
@@ -14,19 +14,21 @@ export interface ProxyRole {
   control: Control;
   /** Hands over a credential that takes another's place; requests that run keep the old one. */
   rotate(name: string, value: Secret): Promise<void>;
+  /** Ends the connection to the control socket, and not the proxy. */
+  closeLink(): void;
 }
 
 /** Where the proxy that will be started serves; undefined when the provider does not know yet. */
 export function proxyAddressAhead(options: SessionOptions): PortAddress | undefined {
-  return options.provider.addressAhead(proxyName(options), proxyPort);
+  return options.provider.addressAhead(proxyName(options.name), proxyPort);
 }
 
 export function proxyAddress(proxy: ProxyRole): PortAddress {
   return proxy.sandbox.address(proxyPort);
 }
 
-function proxyName(options: SessionOptions): string {
-  return `${options.name}-proxy`;
+export function proxyName(session: string): string {
+  return `${session}-proxy`;
 }
 
 /** What the proxy tells of itself. */
@@ -39,10 +41,14 @@ export async function startProxyRole(
   options: SessionOptions,
   audit: Volume,
   onNotice: (notice: ProxyNotice) => void,
-  signal?: AbortSignal,
+  create: CreateOptions = {},
 ): Promise<ProxyRole> {
-  const sandbox = await options.provider.create(proxySpec(options, audit), { signal });
-  const control = await openControlLink(sandbox, controlSocket, "credential proxy", (event) =>
+  return await adoptProxyRole(await options.provider.create(proxySpec(options, audit), create), onNotice);
+}
+
+/** The role of a proxy that runs already. */
+export async function adoptProxyRole(sandbox: Sandbox, onNotice: (notice: ProxyNotice) => void): Promise<ProxyRole> {
+  const { control, close } = await openControlLink(sandbox, controlSocket, "credential proxy", (event) =>
     onNotice(event as unknown as ProxyNotice),
   );
   // the proxy's end is learned of by itself
@@ -50,6 +56,7 @@ export async function startProxyRole(
   return {
     sandbox,
     control,
+    closeLink: close,
     async rotate(name, value) {
       await control({ op: "rotate", name, value: value.reveal() });
     },
@@ -59,14 +66,15 @@ export async function startProxyRole(
 function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
   return {
     role: "proxy",
-    name: proxyName(options),
+    name: proxyName(options.name),
     command: [nodePath, runtimeModule("proxy/main")],
     env: {
       MODAL_SB_PROXY_CONFIG: JSON.stringify({
         upstreams: proxyUpstreams(options),
-        doors: proxyDoors(options, "/run/ports", proxyPort),
+        doors: proxyDoors(options, proxyPort),
         // a provider that tells addresses only later gets its own when it is asked to
         publicOrigin: proxyAddressAhead(options)?.url ?? "",
+        sharedDatabases: options.provider.capabilities.databasesOnVolumes,
         controlPath: controlSocket,
         dataFolder: "/audit",
         credentialsFolder: "/run/secrets",
@@ -83,8 +91,9 @@ function proxySpec(options: SessionOptions, audit: Volume): SandboxSpec {
     ),
     volumes: [{ volume: audit, path: "/audit" }],
     limits: { ...options.limits, memoryMiB: 1024, processes: 64 },
-    egress: { kind: "host" },
+    egress: { kind: "host", hostnames: upstreamHostnames(options) },
     ports: [proxyPort],
+    ...trustedMachine(options.machine),
     tags: { session: options.name },
   };
 }

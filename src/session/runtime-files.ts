@@ -1,7 +1,7 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { FileMount } from "../sandbox/provider.ts";
+import type { FileMount, Machine } from "../sandbox/provider.ts";
 import { strippedCode } from "./runtime-code.ts";
 
 /** this file lies in src/session/ of a checkout or dist/session/ of an installed package */
@@ -31,13 +31,31 @@ export function runtimeFiles(parts: readonly string[], packages: readonly string
     // its "type": "module" is what makes node read our files as ECMAScript modules
     { hostPath: join(packageFolder, "package.json"), path: `${runtimeFolder}/package.json` },
     ...names.map((name) => ({ hostPath: join(code, name), path: `${runtimeFolder}/code/${name}` })),
-    ...packages.map((name) => ({ hostPath: packagePath(name), path: `${runtimeFolder}/node_modules/${name}` })),
+    ...packages.map((name) => ({
+      hostPath: packagePath(name),
+      path: `${runtimeFolder}/node_modules/${name}`,
+      // the program for the other machine comes with the package that wants it
+      npmPackage: { name: name === claudePackage() ? claudeSdk : name, version: versionOf(packagePath(name)) },
+    })),
   ];
 }
 
+/** Trusted roles run where the agent does, without its GPU. */
+export function trustedMachine(machine: Machine | undefined): { machine?: Machine } {
+  if (!machine) return {};
+  const { regions, maxWaitMs } = machine;
+  return { machine: { gpus: [], maxWaitMs, ...(regions && { regions }) } };
+}
+
+export const claudeSdk = "@anthropic-ai/claude-agent-sdk";
+
 /** The npm package that holds the claude program for this machine. */
 export function claudePackage(): string {
-  return `@anthropic-ai/claude-agent-sdk-linux-${process.arch}`;
+  return `${claudeSdk}-linux-${process.arch}`;
+}
+
+function versionOf(folder: string): string {
+  return (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string }).version;
 }
 
 /** A dependency's folder: in our own node_modules, or in that of the project that installed us. */

@@ -2,20 +2,21 @@
  * One conversation, start to finish. The proxy and the agent start together; a lost sandbox ends the running turns and
  * is replaced when the next turn comes. The conversation itself lies on the data volume.
  */
-import { createHash, randomBytes, randomUUID } from "node:crypto";
-import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
+import { randomBytes, randomUUID } from "node:crypto";
+import { messageOf, SandboxError, UsageError } from "../errors.ts";
 import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
-import type { PortAddress, Sandbox, Volume } from "../sandbox/provider.ts";
-import type { Secret } from "../secret.ts";
+import type { EndReason, Volume } from "../sandbox/provider.ts";
+import { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
-import { type AgentLink, attachToAgent } from "./agent-link.ts";
-import { agentSpec } from "./agent-role.ts";
-import { grantOf, proxySecrets } from "./brokered.ts";
+import { proxySecrets } from "./brokered.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
+import { Inheritance } from "./inheritance.ts";
+import type { LiveTurn } from "./live-file.ts";
+import { lossWords, noteOfLoss } from "./loss.ts";
 import { MetricsSync } from "./metrics-sync.ts";
-import { refuseVisibleCredentials } from "./preflight.ts";
 import { noteToAgent, wordsOf } from "./proxy-notices.ts";
-import { type ProxyNotice, type ProxyRole, proxyAddress, proxyAddressAhead, startProxyRole } from "./proxy-role.ts";
+import type { ProxyNotice } from "./proxy-role.ts";
+import { type Running, type RunningParts, releaseRunning, startRunning, stopRunning } from "./running.ts";
 import { checkSessionName, sessionIdOf } from "./session-file.ts";
 import { syncerSecrets } from "./syncer-role.ts";
 
@@ -23,9 +24,8 @@ export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 
 /** what was logged before belongs to turns that have ended for this client */
 const onlyNewEvents = Number.MAX_SAFE_INTEGER;
-const helloTimeoutMs = 60_000;
-/** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
-const shutdownGraceMs = 12_000;
+/** how much of the agent's answer to a warning is shown */
+const maxWarningWords = 600;
 
 type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume> & {
   /** what the syncer remembers; undefined: there is none */
@@ -37,12 +37,8 @@ interface OpenTurn {
   text: string;
   startedAt: number;
   resolve: (end: EndTurn) => void;
-}
-
-interface Running {
-  proxy: ProxyRole;
-  agent: Sandbox;
-  link: AgentLink;
+  /** sent by a process before this one */
+  isInherited?: boolean;
 }
 
 /** Opens a session and begins to start it; see `ready`. A bad name, a busy or unwritable session throws at once. */
@@ -79,6 +75,9 @@ class RunningSession implements Session {
   readonly #metricsSync: MetricsSync | undefined;
   #metrics: SyncSummary | undefined;
   #disposed: Promise<void> | undefined;
+  readonly #inherited: Inheritance;
+  #inheritedTurn: Promise<EndTurn> | undefined;
+  #isLeft = false;
 
   constructor(options: SessionOptions, sessionId: string, volumes: Volumes, locks: AsyncDisposableStack) {
     this.name = options.name;
@@ -86,6 +85,8 @@ class RunningSession implements Session {
     this.#sessionId = sessionId;
     this.#volumes = volumes;
     this.#locks = locks;
+    this.#inherited = new Inheritance(options);
+    for (const turn of this.#inherited.turns) this.#inherit(turn);
     this.ready = this.#running().then(() => {});
     // whoever does not wait for `ready` learns of the failure from the first turn
     this.ready.catch(() => {});
@@ -112,6 +113,7 @@ class RunningSession implements Session {
     const { promise, resolve } = Promise.withResolvers<EndTurn>();
     const turn: OpenTurn = { nonce: randomBytes(16).toString("hex"), text, startedAt: Date.now(), resolve };
     this.#turns.set(turnId, turn);
+    this.#inherited.note({ turnId, nonce: turn.nonce, text, after: this.#lastSeq });
     try {
       const running = await this.#running();
       if (this.#options.anthropic.source?.hasChanged()) await this.#renewCredential(running);
@@ -137,6 +139,26 @@ class RunningSession implements Session {
     await running?.agent.terminate();
   }
 
+  inheritedTurn(): Promise<EndTurn> | undefined {
+    return this.#inheritedTurn;
+  }
+
+  async detach(): Promise<Date> {
+    const { provider, limits } = this.#options;
+    if (!provider.capabilities.detach) {
+      throw new UsageError(`Sandboxes of the provider "${provider.name}" end with modal-sb`, {
+        hint: "--on modal runs them where they can be left",
+      });
+    }
+    const running = await this.#running();
+    const until = new Date(running.agent.startedAt.getTime() + limits.lifetimeMs);
+    // first, so that nobody takes them for orphans
+    this.#inherited.leave(until, [running.agent.id, running.proxy.sandbox.id]);
+    this.#isLeft = true;
+    await releaseRunning(running, until.getTime() - Date.now());
+    return until;
+  }
+
   metrics(): SyncSummary | undefined {
     return this.#metrics;
   }
@@ -149,11 +171,13 @@ class RunningSession implements Session {
   async #dispose(): Promise<void> {
     this.#abort.abort(new SandboxError("The session was closed"));
     const running = await this.#start?.catch(() => undefined);
-    if (running) await stop(running);
+    if (running && !this.#isLeft) await stopRunning(running);
     await this.#stopped;
-    this.#failTurns("the session was closed");
+    // a turn goes on in sandboxes that were left
+    if (!this.#isLeft) this.#failTurns("the session was closed");
     // after the agent's end, which publishes the last rows
     await this.#metricsSync?.finish();
+    if (!this.#isLeft) this.#inherited.end();
     await this.#locks.disposeAsync();
   }
 
@@ -169,62 +193,62 @@ class RunningSession implements Session {
     const signal = this.#abort.signal;
     await this.#stopped;
     signal.throwIfAborted();
-    await using undo = new AsyncDisposableStack();
-    const token = randomBytes(32).toString("base64url");
-    const specFor = (proxy: PortAddress) => {
-      const { data, app, trackio } = this.#volumes;
-      const spec = agentSpec({ options: this.#options, sessionId: this.#sessionId, token, data, app, trackio, proxy });
-      refuseVisibleCredentials(spec, this.#hiddenCredentials());
-      return spec;
-    };
-    const ahead = proxyAddressAhead(this.#options);
-    const early = ahead && specFor(ahead);
-    const onNotice = (notice: ProxyNotice) => this.#takeNotice(notice);
-    const proxyStart = startProxyRole(this.#options, this.#volumes.audit, onNotice, signal).then((started) => {
-      undo.use(started.sandbox);
-      return started;
-    });
-    const agentStart = (early ? Promise.resolve(early) : proxyStart.then((started) => specFor(proxyAddress(started))))
-      .then((spec) => this.#options.provider.create(spec, { signal }))
-      .then((started) => undo.use(started));
-    // both are settled before an error leaves, so that nothing is made behind its back
-    await Promise.allSettled([proxyStart, agentStart]);
-    const [proxy, agent] = await Promise.all([proxyStart, agentStart]);
-    const hello = Promise.withResolvers<void>();
-    const link = await attachToAgent(agent, onlyNewEvents, {
-      onEvent: (event) => {
-        if (event.type === "hello") hello.resolve();
-        this.#take(event);
+    const parts: RunningParts = {
+      options: this.#options,
+      sessionId: this.#sessionId,
+      volumes: this.#volumes,
+      hidden: this.#hiddenCredentials(),
+      onNotice: (notice) => this.#takeNotice(notice),
+      onProgress: (words) => this.#notice("progress", words),
+      events: {
+        onEvent: (event) => this.#take(event),
+        onBadLine: (reason) => this.#notice("protocol_error", `The agent sent what is not the protocol: ${reason}`),
       },
-      onBadLine: (reason) => this.#notice("protocol_error", `The agent sent what is not the protocol: ${reason}`),
-    });
-    // keys of sandboxes before this one: whoever still has one shall have no use of it
-    const revoked = proxy.control({ op: "revoke_all" });
-    const granted = proxy.control({
-      op: "grant",
-      sandboxId: agent.id,
-      tokenHash: createHash("sha256").update(token).digest("hex"),
-      expiresAt: Date.now() + this.#options.limits.lifetimeMs,
-      ...grantOf(this.#options),
-    });
-    await Promise.all([firstOf(hello.promise, agent, proxy.sandbox, signal), revoked, granted]);
-    undo.move();
-    const running = { proxy, agent, link };
+      signal,
+    };
+    const adopted = await this.#inherited.adopt(parts);
+    if (!adopted) {
+      if (this.#inheritedTurn) this.#failInherited();
+      if (this.#options.attachOnly) throw notRunning(this.name);
+      this.#inherited.begin();
+    }
+    const running = adopted ?? (await startRunning(parts, onlyNewEvents));
     this.#watch(running);
-    this.#notice("sandbox_started", `The agent runs in sandbox ${agent.id}`);
+    this.#notice("sandbox_started", `The agent ${adopted ? "goes on" : "runs"} in sandbox ${running.agent.id}`);
     return running;
+  }
+
+  #inherit({ turnId, nonce, text }: LiveTurn): void {
+    const { promise, resolve } = Promise.withResolvers<EndTurn>();
+    this.#turns.set(turnId, { nonce, text, startedAt: Date.now(), resolve, isInherited: true });
+    this.#inheritedTurn ??= promise;
+  }
+
+  /** The sandbox of a turn that ran when no host was there is gone. */
+  #failInherited(): void {
+    const message = "The agent's sandbox was lost while nobody was attached";
+    this.#tellLoss(message);
+    for (const [turnId, turn] of this.#turns) {
+      if (turn.isInherited) this.#endTurn(turnId, turn, message);
+    }
+  }
+
+  #tellLoss(message: string): void {
+    const { capabilities } = this.#options.provider;
+    this.#notice("sandbox_lost", `${message}. ${lossWords(capabilities)}`);
+    this.#notesToAgent.push(noteOfLoss(message, capabilities));
   }
 
   /** Whichever part ends first takes the others with it. */
   #watch(running: Running): void {
     let isLost = false;
-    const lost = (what: string) => (end?: { message: string }) => {
-      if (isLost || this.#disposed) return;
+    const lost = (what: string) => (end?: { reason: EndReason; message: string }) => {
+      if (isLost || this.#disposed || this.#isLeft) return;
       isLost = true;
       this.#start = undefined;
       const message = `The ${what} was lost${end ? `: ${end.message}` : ""}`;
-      this.#notice("sandbox_lost", `${message}. The conversation is kept; the next turn continues it in a new sandbox`);
-      this.#stopped = stop(running);
+      this.#tellLoss(message);
+      this.#stopped = stopRunning(running);
       // now, and not when all has stopped: a turn that comes meanwhile belongs to the next sandbox
       this.#failTurns(message);
     };
@@ -238,7 +262,12 @@ class RunningSession implements Session {
     const given = [...(this.#options.dangerouslyGivenToAgent?.values() ?? [])];
     const secrets = { ...proxySecrets(this.#options), ...syncerSecrets(this.#options) };
     const all = [...this.#options.knownCredentials, ...Object.entries(secrets)];
-    return new Map(all.filter(([, secret]) => !given.some((known) => known.equals(secret))));
+    return new Map(
+      all.filter((entry): entry is [string, Secret] => {
+        const [, secret] = entry;
+        return secret instanceof Secret && !given.some((known) => known.equals(secret));
+      }),
+    );
   }
 
   #takeNotice(notice: ProxyNotice): void {
@@ -259,7 +288,8 @@ class RunningSession implements Session {
     const field = anthropic.apiKey ? "apiKey" : "authToken";
     try {
       const value = await anthropic.source?.read();
-      if (value === undefined || value.equals(anthropic[field])) return;
+      const known = anthropic[field];
+      if (value === undefined || (known instanceof Secret && value.equals(known))) return;
       await proxy.rotate(field === "apiKey" ? "ANTHROPIC_API_KEY" : "ANTHROPIC_AUTH_TOKEN", value);
       this.#options = { ...this.#options, anthropic: { ...anthropic, [field]: value } };
       this.#notice("credential_replaced", "The proxy uses the new credential");
@@ -275,8 +305,15 @@ class RunningSession implements Session {
     } else if (event.seq > this.#lastSeq) {
       this.#lastSeq = event.seq;
     }
-    if (event.type === "END_TURN") this.#takeEnd(event);
+    if ("turnId" in event && event.turnId?.startsWith("lifetime-")) this.#takeWarning(event);
+    else if (event.type === "END_TURN") this.#takeEnd(event);
     else this.#publish(event);
+  }
+
+  /** The daemon's own turn before the sandbox's end: nobody waits for it, and it must not mix with an answer. */
+  #takeWarning(event: AgentEvent): void {
+    if (event.type !== "END_TURN") return;
+    this.#notice("warning", `The agent was told that its sandbox ends soon: ${event.text.slice(0, maxWarningWords)}`);
   }
 
   /** Only the daemon knows the nonce of a running turn. */
@@ -287,6 +324,7 @@ class RunningSession implements Session {
       return;
     }
     this.#turns.delete(event.turnId);
+    this.#inherited.forget(event.turnId);
     this.#publish(event);
     turn.resolve(event);
   }
@@ -298,6 +336,7 @@ class RunningSession implements Session {
   /** Ends a turn that the agent can no longer end. */
   #endTurn(turnId: string, turn: OpenTurn, message: string): void {
     if (!this.#turns.delete(turnId)) return;
+    this.#inherited.forget(turnId);
     const end: EndTurn = {
       seq: this.#lastSeq,
       type: "END_TURN",
@@ -323,27 +362,8 @@ class RunningSession implements Session {
   }
 }
 
-/** Lets the daemon finish its transcript, ends the grant by ending the proxy, and leaves nothing. */
-async function stop(running: Running): Promise<void> {
-  await running.agent.terminate({ graceMs: shutdownGraceMs });
-  await running.proxy.sandbox.terminate({ graceMs: 1000 });
-}
-
-/** Resolves with `hello`; rejects with the reason when a sandbox ended first or nothing came in time. */
-async function firstOf(hello: Promise<void>, agent: Sandbox, proxy: Sandbox, signal: AbortSignal): Promise<void> {
-  const ended = async (what: string, sandbox: Sandbox) => {
-    const end = await sandbox.exited;
-    const words = end.outputTail.trim().split("\n").at(-1);
-    throw new SandboxError(`The ${what} ended while starting: ${end.message}${words ? ` (${words})` : ""}`);
-  };
-  const timeout = AbortSignal.any([signal, AbortSignal.timeout(helloTimeoutMs)]);
-  const late = new Promise<never>((_resolve, reject) => {
-    timeout.addEventListener("abort", () => {
-      const reason: unknown = timeout.reason;
-      reject(reason instanceof ModalSbError ? reason : new SandboxError("The agent did not answer within 60 s"));
-    });
+function notRunning(name: string): UsageError {
+  return new UsageError(`The session "${name}" is not running`, {
+    hint: `modal-sb ls shows what is; modal-sb --session ${name} continues the conversation in a new sandbox`,
   });
-  const failures = [ended("agent's sandbox", agent), ended("credential proxy", proxy), late];
-  for (const failure of failures) failure.catch(() => {});
-  await Promise.race([hello, ...failures]);
 }

@@ -1,12 +1,15 @@
 /**
  * The syncer as a process: looks every few seconds, and obeys its control socket: `follow` (events `{event: "synced"}`
  * with a summary whenever it changed), `drain` (all that can be sent within `withinMs`), both answered with a summary.
+ * With MODAL_SB_SYNCER_ONCE (milliseconds) in its environment it drains once instead.
  */
+import { execFileSync } from "node:child_process";
+import { dirname } from "node:path";
 import { type ControlPeer, type ControlRequest, openControlServer } from "../control-server.ts";
 import { messageOf } from "../errors.ts";
 import { isBehind, type SyncStatus } from "./sync-status.ts";
 import { type SyncSummary, summaryOf } from "./sync-summary.ts";
-import { Syncer } from "./syncer.ts";
+import { Syncer, type SyncerOptions } from "./syncer.ts";
 import { readSyncerConfig, type SyncerConfig } from "./syncer-config.ts";
 import { WantedSpace } from "./wanted-space.ts";
 
@@ -25,21 +28,42 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
 }
 
 try {
-  const config = readSyncerConfig(process.env["MODAL_SB_SYNCER"]);
-  await using syncer = new Syncer(config);
-  await serve(syncer, new WantedSpace(config), config);
+  const config = readSyncerConfig(process.env["MODAL_SB_SYNCER"], process.env["MODAL_SB_SYNCER_ONCE"]);
+  if (config.onceMs === undefined) {
+    await using syncer = new Syncer(config);
+    await serve(syncer, new WantedSpace(config), config);
+  } else await lookOnce(config, config.onceMs);
 } catch (error) {
   process.stderr.write(`the syncer cannot go on: ${messageOf(error)}\n`);
   process.exitCode = exitUsage;
 }
 
+/**
+ * For volumes that can be refreshed only while nothing on them is open: says how it stands in one line of JSON on stdout
+ * when all files are closed, and what it remembers is committed.
+ */
+async function lookOnce(config: SyncerConfig & SyncerOptions, onceMs: number): Promise<void> {
+  const space = new WantedSpace(config);
+  await space.ensure();
+  let summary: SyncSummary;
+  {
+    await using syncer = new Syncer(config);
+    summary = summaryWith(space, await syncer.drain(Date.now() + onceMs));
+  }
+  // commits a volume of Modal; elsewhere it does no harm
+  execFileSync("sync", [dirname(config.statePath)]);
+  process.stdout.write(`${JSON.stringify({ summary })}\n`);
+}
+
+function summaryWith(space: WantedSpace, status: SyncStatus): SyncSummary {
+  const found = summaryOf(status);
+  return space.error === undefined ? found : { ...found, errors: [space.error, ...found.errors] };
+}
+
 async function serve(syncer: Syncer, space: WantedSpace, { controlPath, intervalMs }: SyncerConfig): Promise<void> {
   const followers = new Set<ControlPeer>();
   let told = "";
-  const summary = (status: SyncStatus): SyncSummary => {
-    const found = summaryOf(status);
-    return space.error === undefined ? found : { ...found, errors: [space.error, ...found.errors] };
-  };
+  const summary = (status: SyncStatus) => summaryWith(space, status);
   const tell = (status: SyncStatus) => {
     const words = JSON.stringify(summary(status));
     if (words === told) return;

@@ -13,15 +13,22 @@ export interface SyncerConfig extends Omit<SyncerOptions, "hfToken" | "writeToke
   createSpace?: "private" | "public" | undefined;
   /** from the end of a look to the next, in milliseconds */
   intervalMs: number;
+  /** one drain of at most so long, in milliseconds, then the end; undefined: looks until it is told to stop */
+  onceMs?: number;
 }
 
 /** Throws when the variable is absent: only a wrong host can cause that. */
-export function readSyncerConfig(json: string | undefined): SyncerConfig & SyncerOptions {
+export function readSyncerConfig(json: string | undefined, onceMs?: string): SyncerConfig & SyncerOptions {
   if (json === undefined) throw new Error("MODAL_SB_SYNCER is not set");
   const config = JSON.parse(json) as SyncerConfig;
   const hfToken = tokenIn(config.credentialsFolder, "HF_TOKEN");
   const writeToken = tokenIn(config.credentialsFolder, "TRACKIO_WRITE_TOKEN");
-  return { ...config, ...(hfToken && { hfToken }), ...(writeToken && { writeToken }) };
+  return {
+    ...config,
+    ...(onceMs !== undefined && { onceMs: Number(onceMs) }),
+    ...(hfToken && { hfToken }),
+    ...(writeToken && { writeToken }),
+  };
 }
 
 function tokenIn(folder: string, name: string): Secret | undefined {

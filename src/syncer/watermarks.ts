@@ -276,6 +276,8 @@ export class Watermarks implements Disposable {
 function open(path: string): DatabaseSync {
   const db = new DatabaseSync(path, { timeout: 5000 });
   try {
+    // nobody else opens it, and the file system of a distant volume may have no memory that processes share
+    db.exec("PRAGMA locking_mode = EXCLUSIVE");
     // FULL: a batch is behind us even when the power goes right after
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${schema}`);
     const [check] = db.prepare("PRAGMA quick_check(1)").all();

@@ -35,6 +35,8 @@ export class Publisher {
   /** files that rows name, so they are there before the rows */
   readonly #named: FileTree[];
   readonly #fragments: FileTree;
+  /** how many databases have been copied, ever */
+  publications = 0;
 
   constructor(folders: PublisherFolders) {
     this.#folders = folders;
@@ -97,6 +99,7 @@ export class Publisher {
       }
       await this.#copyNamed(isLast);
     });
+    this.publications += 1;
     const restMs = Math.max(shortestRestMs, restFactor * (Date.now() - started));
     this.#published.set(name, { fingerprint, restsUntil: Date.now() + restMs });
   }

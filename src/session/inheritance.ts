@@ -1,0 +1,79 @@
+/**
+ * What a process passes on to the next one when the sandboxes of a session outlive it: that the session may be running,
+ * which turns were, and until when it was left. Without detached sandboxes nothing is kept, and nothing found.
+ */
+import type { SessionOptions } from "./contract.ts";
+import { clearDetached, writeDetached } from "./detached.ts";
+import { clearLive, type LiveSession, type LiveTurn, readLive, writeLive } from "./live-file.ts";
+import { adoptRunning, type Running, type RunningParts } from "./running.ts";
+
+/** with this number nothing that was logged before is replayed */
+const onlyNewEvents = Number.MAX_SAFE_INTEGER;
+
+export class Inheritance {
+  readonly #options: Pick<SessionOptions, "provider" | "name" | "stateFolder" | "attachOnly">;
+  /** what a process before this one left */
+  #found: LiveSession | undefined;
+  readonly #own: LiveSession = { startedAt: new Date().toISOString(), turns: [] };
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    if (this.#isKept) this.#found = readLive(options.stateFolder, options.name);
+  }
+
+  get #isKept(): boolean {
+    return this.#options.provider.capabilities.detach;
+  }
+
+  /** Turns that had not ended for the process before this one. */
+  get turns(): readonly LiveTurn[] {
+    return this.#found?.turns ?? [];
+  }
+
+  /** Takes over what runs; undefined, with nothing left running, when there is nothing whole. Asked again, undefined. */
+  async adopt(parts: RunningParts): Promise<Running | undefined> {
+    const found = this.#found ?? (this.#options.attachOnly && this.#isKept ? this.#own : undefined);
+    this.#found = undefined;
+    if (!found) return undefined;
+    for (const turn of found.turns) this.note(turn);
+    const after = Math.min(onlyNewEvents, ...found.turns.map((turn) => turn.after));
+    const running = await adoptRunning(parts, after);
+    clearDetached(this.#options.stateFolder, this.#options.name);
+    return running;
+  }
+
+  /** Before the first sandbox is made: a process that dies from here on may leave something. */
+  begin(): void {
+    this.#write();
+  }
+
+  note(turn: LiveTurn): void {
+    if (this.#own.turns.some(({ turnId }) => turnId === turn.turnId)) return;
+    this.#own.turns.push(turn);
+    this.#write();
+  }
+
+  forget(turnId: string): void {
+    const index = this.#own.turns.findIndex((turn) => turn.turnId === turnId);
+    if (index === -1) return;
+    this.#own.turns.splice(index, 1);
+    this.#write();
+  }
+
+  /** The sandboxes with these ids are left on purpose. Throws a SandboxError when that cannot be written. */
+  leave(until: Date, sandboxes: string[]): void {
+    const { stateFolder, name } = this.#options;
+    writeDetached(stateFolder, name, { until: until.toISOString(), since: new Date().toISOString(), sandboxes });
+  }
+
+  /** Nothing is left. */
+  end(): void {
+    if (!this.#isKept) return;
+    clearLive(this.#options.stateFolder, this.#options.name);
+    clearDetached(this.#options.stateFolder, this.#options.name);
+  }
+
+  #write(): void {
+    if (this.#isKept) writeLive(this.#options.stateFolder, this.#options.name, this.#own);
+  }
+}

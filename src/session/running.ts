@@ -1,0 +1,188 @@
+/** The agent and the proxy of a session as they run: started beside each other, or taken over from a process that left them. */
+import { createHash, randomBytes } from "node:crypto";
+import { ModalSbError, SandboxError } from "../errors.ts";
+import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import { sanitizeText } from "../sanitize.ts";
+import type { Secret } from "../secret.ts";
+import { type AgentLink, type AgentLinkEvents, attachToAgent } from "./agent-link.ts";
+import { agentName, agentSpec } from "./agent-role.ts";
+import { grantOf } from "./brokered.ts";
+import type { SessionOptions } from "./contract.ts";
+import { refuseVisibleCredentials } from "./preflight.ts";
+import {
+  adoptProxyRole,
+  type ProxyNotice,
+  type ProxyRole,
+  proxyAddress,
+  proxyAddressAhead,
+  proxyName,
+  startProxyRole,
+} from "./proxy-role.ts";
+
+const helloTimeoutMs = 60_000;
+/** a fifth of a second after each other, and what curl takes */
+const tunnelTries = 150;
+/** an agent that is taken over has long been up */
+const adoptTimeoutMs = 20_000;
+/** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
+const shutdownGraceMs = 12_000;
+
+export interface Running {
+  proxy: ProxyRole;
+  agent: Sandbox;
+  link: AgentLink;
+}
+
+export interface RunningParts {
+  options: SessionOptions;
+  sessionId: string;
+  volumes: Record<"data" | "app" | "trackio" | "audit", Volume>;
+  /** never to be visible to the agent */
+  hidden: ReadonlyMap<string, Secret>;
+  onNotice: (notice: ProxyNotice) => void;
+  onProgress: (words: string) => void;
+  events: AgentLinkEvents;
+  signal: AbortSignal;
+}
+
+/** Starts both; either failure ends the other. `after`: the number of the last event that is known. */
+export async function startRunning(parts: RunningParts, after: number): Promise<Running> {
+  const { options, volumes, signal, onProgress } = parts;
+  const { provider } = options;
+  await using undo = new AsyncDisposableStack();
+  const token = randomBytes(32).toString("base64url");
+  const specFor = (proxy: PortAddress): SandboxSpec => {
+    const { data, app, trackio } = volumes;
+    const spec = agentSpec({ options, sessionId: parts.sessionId, token, data, app, trackio, proxy });
+    refuseVisibleCredentials(spec, parts.hidden);
+    return spec;
+  };
+  const ahead = proxyAddressAhead(options);
+  const early = ahead && specFor(ahead);
+  const proxyStart = startProxyRole(options, volumes.audit, parts.onNotice, { signal, onProgress }).then((started) => {
+    undo.use(started.sandbox);
+    return started;
+  });
+  const agentStart = (early ? Promise.resolve(early) : proxyStart.then((started) => specFor(proxyAddress(started))))
+    .then((spec) => provider.create(spec, { signal, onProgress }))
+    .then((started) => undo.use(started));
+  // both are settled before an error leaves, so that nothing is made behind its back
+  await Promise.allSettled([proxyStart, agentStart]);
+  const [proxy, agent] = await Promise.all([proxyStart, agentStart]);
+  // beside the daemon's start, which takes longer
+  const reached = ahead ? undefined : reachesProxy(agent, proxyAddress(proxy));
+  reached?.catch(() => {});
+  const { link, hello } = await attach(agent, after, parts.events);
+  // keys of sandboxes before this one: whoever still has one shall have no use of it
+  const revoked = proxy.control({ op: "revoke_all" });
+  const served = ahead ? undefined : proxy.control({ op: "serve_at", origin: proxyAddress(proxy).url });
+  const granted = proxy.control({
+    op: "grant",
+    sandboxId: agent.id,
+    tokenHash: createHash("sha256").update(token).digest("hex"),
+    expiresAt: Date.now() + options.limits.lifetimeMs,
+    ...grantOf(options),
+  });
+  await Promise.all([firstOf(hello, agent, proxy.sandbox, signal, helloTimeoutMs), revoked, served, granted, reached]);
+  undo.move();
+  return { proxy, agent, link };
+}
+
+/** What a process before this one left running; undefined, with nothing left, when it is not whole. */
+export async function adoptRunning(parts: RunningParts, after: number): Promise<Running | undefined> {
+  const { options, signal } = parts;
+  const { provider, name } = options;
+  const found = await Promise.allSettled([agentName(name), proxyName(name)].map((each) => provider.find(each)));
+  const refused = found.find((each) => each.status === "rejected");
+  if (refused) throw refused.reason;
+  const [agent, proxySandbox] = found.map((each) => (each.status === "fulfilled" ? each.value : undefined));
+  await using undo = new AsyncDisposableStack();
+  for (const sandbox of [agent, proxySandbox]) undo.use(sandbox);
+  if (!agent || !proxySandbox) return undefined;
+  const timeout = AbortSignal.any([signal, AbortSignal.timeout(adoptTimeoutMs)]);
+  try {
+    const proxy = await adoptProxyRole(proxySandbox, parts.onNotice);
+    const { link, hello } = await attach(agent, after, parts.events);
+    await firstOf(hello, agent, proxySandbox, timeout, adoptTimeoutMs);
+    undo.move();
+    return { proxy, agent, link };
+  } catch (error) {
+    signal.throwIfAborted();
+    parts.onProgress(`what was left of the session does not answer, and is ended (${(error as Error).message})`);
+    return undefined;
+  }
+}
+
+/** Lets the daemon finish its transcript, ends the grant by ending the proxy, and leaves nothing. */
+export async function stopRunning(running: Running): Promise<void> {
+  await running.agent.terminate({ graceMs: shutdownGraceMs });
+  await running.proxy.sandbox.terminate({ graceMs: 1000 });
+}
+
+/** Leaves both running for so long. */
+export async function releaseRunning({ agent, proxy, link }: Running, ms: number): Promise<void> {
+  await Promise.all([agent.hold(ms), proxy.sandbox.hold(ms)]);
+  link.close();
+  proxy.closeLink();
+  await Promise.all([agent.release(), proxy.sandbox.release()]);
+}
+
+/** An address on the network can take a moment to work. Rejects with curl's words when it does not. */
+async function reachesProxy(agent: Sandbox, { url }: PortAddress): Promise<void> {
+  const script = `for i in $(seq ${tunnelTries}); do
+    words=$(curl -fsS --max-time 5 -o /dev/null "$1/healthz" 2>&1) && exit 0; sleep 0.2; done; echo "$words"; exit 1`;
+  const process = await agent.exec(["/bin/sh", "-c", script, "sh", url]);
+  process.stdin.end();
+  process.stderr.resume();
+  let words = "";
+  process.stdout.on("data", (chunk: Buffer) => {
+    words = `${words}${chunk.toString("utf8")}`.slice(-500);
+  });
+  const { code } = await process.exited;
+  if (code === 0) return;
+  throw new SandboxError(`The agent's sandbox does not reach the credential proxy: ${sanitizeText(words.trim())}`, {
+    hint: "try again; the provider's network may be in trouble",
+  });
+}
+
+async function attach(
+  agent: Sandbox,
+  after: number,
+  events: AgentLinkEvents,
+): Promise<{ link: AgentLink; hello: Promise<void> }> {
+  const hello = Promise.withResolvers<void>();
+  const link = await attachToAgent(agent, after, {
+    ...events,
+    onEvent: (event) => {
+      if (event.type === "hello") hello.resolve();
+      events.onEvent(event);
+    },
+  });
+  return { link, hello: hello.promise };
+}
+
+/** Resolves with `hello`; rejects with the reason when a sandbox ended first or nothing came in time. */
+async function firstOf(
+  hello: Promise<void>,
+  agent: Sandbox,
+  proxy: Sandbox,
+  signal: AbortSignal,
+  timeoutMs: number,
+): Promise<void> {
+  const ended = async (what: string, sandbox: Sandbox) => {
+    const end = await sandbox.exited;
+    const words = end.outputTail.trim().split("\n").at(-1);
+    throw new SandboxError(`The ${what} ended while starting: ${end.message}${words ? ` (${words})` : ""}`);
+  };
+  const timeout = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  const late = new Promise<never>((_resolve, reject) => {
+    timeout.addEventListener("abort", () => {
+      const reason: unknown = timeout.reason;
+      const words = `The agent did not answer within ${Math.round(timeoutMs / 1000)} s`;
+      reject(reason instanceof ModalSbError ? reason : new SandboxError(words));
+    });
+  });
+  const failures = [ended("agent's sandbox", agent), ended("credential proxy", proxy), late];
+  for (const failure of failures) failure.catch(() => {});
+  await Promise.race([hello, ...failures]);
+}
