@@ -2,10 +2,16 @@
 import { parseArgs } from "node:util";
 import type { Figures } from "./measure.ts";
 import { benchMetrics } from "./metrics/index.ts";
+import { benchModal } from "./modal/index.ts";
 import { benchProxy } from "./proxy/index.ts";
 import { benchStart, machine } from "./start.ts";
 
-const areas: Record<string, () => Promise<Figures>> = { start: benchStart, proxy: benchProxy, metrics: benchMetrics };
+const areas: Record<string, () => Promise<Figures>> = {
+  start: benchStart,
+  proxy: benchProxy,
+  metrics: benchMetrics,
+  modal: benchModal,
+};
 const signs = { ceiling: "≤", floor: "≥" };
 
 const { values, positionals } = parseArgs({

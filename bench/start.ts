@@ -64,7 +64,9 @@ async function hello(folder: string): Promise<Figures> {
     const started = performance.now();
     await using sandbox = await provider.create(spec);
     const greeted = Promise.withResolvers<void>();
-    await attachToAgent(sandbox, 0, { onEvent: () => greeted.resolve(), onBadLine: () => {} });
+    const nothing = () => {};
+    const events = { onEvent: () => greeted.resolve(), onBadLine: nothing, onConnection: nothing, pending: () => [] };
+    await attachToAgent(sandbox, 0, events, false);
     await greeted.promise;
     return performance.now() - started;
   };
@@ -76,6 +78,7 @@ async function hello(folder: string): Promise<Figures> {
       socketPath: join(place, "agent.sock"),
       dataFolder: place,
       cwd: place,
+      metricsFolder: join(place, "metrics"),
       maxTurns: 1,
     };
     const started = performance.now();

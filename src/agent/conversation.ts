@@ -13,6 +13,7 @@ import { Turn } from "./turn.ts";
 
 /** claude deaths in a row after which only a new message of the user starts it again */
 const maxRestarts = 3;
+const maxSeen = 1000;
 /** claude's own end takes about 0.1 s after SIGTERM */
 const shutdownGraceMs = 2000;
 
@@ -39,6 +40,8 @@ interface Claude {
 export class Conversation {
   readonly #options: ConversationOptions;
   readonly #queue: Turn[] = [];
+  /** ids of the last turns, the oldest first */
+  readonly #seen = new Set<string>();
   #running: Turn | undefined;
   #claude: Claude | undefined;
   #deathsInARow = 0;
@@ -59,9 +62,17 @@ export class Conversation {
   }
 
   take(message: Exclude<HostMessage, { type: "attach" | "shutdown" }>): void {
-    if (message.type === "user") this.#enqueue(new Turn(message));
+    if (message.type === "user") this.#takeUser(message);
     else if (message.type === "interrupt") this.#interrupt();
     else void this.#setModel(message.model);
+  }
+
+  /** A host that lost its connection says again what it has no end of. */
+  #takeUser(message: Extract<HostMessage, { type: "user" }>): void {
+    if (this.#seen.has(message.turnId)) return;
+    this.#seen.add(message.turnId);
+    if (this.#seen.size > maxSeen) this.#seen.delete(this.#seen.values().next().value as string);
+    this.#enqueue(new Turn(message));
   }
 
   /** Ends the turns and claude, with the transcript on disk. */

@@ -6,6 +6,8 @@ import type { Config } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
+import { volumeFolders } from "../session/volume-copy.ts";
+import { limitsOf } from "./open.ts";
 import type { Output } from "./output.ts";
 
 interface Spending {
@@ -27,9 +29,8 @@ export async function showUsage(
   output: Output,
 ): Promise<number> {
   const names = session === undefined ? sessionsByTime(config) : [await known(session, provider)];
-  const found = await Promise.all(
-    names.map(async (name) => spendingOf(name, (await provider.peek(`${name}-audit`))?.hostPath)),
-  );
+  const folders = await auditFolders(names, provider, config);
+  const found = names.map((name) => spendingOf(name, folders.get(`${name}-audit`)));
   if (json) for (const spending of found) output.data(`${JSON.stringify(spending)}\n`);
   else output.data(tableOf(found));
   return exitCodes.success;
@@ -45,13 +46,18 @@ export async function showAudit(
 ): Promise<number> {
   const name = session ?? sessionsByTime(config).at(-1);
   if (name === undefined) throw new UsageError("There is no session yet", { hint: "modal-sb starts one" });
-  const folder = (await provider.peek(`${await known(name, provider)}-audit`))?.hostPath;
+  const folder = (await auditFolders([await known(name, provider)], provider, config)).get(`${name}-audit`);
   if (folder === undefined) throw new UsageError(`The session "${name}" has made no request yet`);
   const print = (line: string) => output.data(`${json ? line : wordsOf(line)}\n`);
   const path = join(folder, "audit.ndjson");
   if (existsSync(`${path}.1`)) await printFrom(`${path}.1`, 0, print);
   let position = existsSync(path) ? await printFrom(path, 0, print) : 0;
   if (!follow) return exitCodes.success;
+  if ((await provider.peek(`${name}-audit`))?.hostPath === undefined) {
+    throw new UsageError("Only a proxy on this machine can be followed", {
+      hint: "without --follow, its log is brought here",
+    });
+  }
   const interrupted = new AbortController();
   process.once("SIGINT", () => interrupted.abort());
   const signal = AbortSignal.any([stop, interrupted.signal]);
@@ -89,6 +95,16 @@ async function printFrom(path: string, start: number, print: (line: string) => v
   return position;
 }
 
+function auditFolders(
+  names: readonly string[],
+  provider: Provider,
+  { settings }: Config,
+): Promise<Map<string, string>> {
+  const { stateFolder } = settings;
+  const volumes = names.map((name) => `${name}-audit`);
+  return volumeFolders(volumes, { provider, stateFolder, limits: limitsOf(settings) });
+}
+
 async function known(session: string, provider: Provider): Promise<string> {
   if ((await provider.peek(`${session}-audit`)) !== undefined) return session;
   throw new UsageError(`There is no session "${session}"`, { hint: "modal-sb usage lists them" });
@@ -98,14 +114,18 @@ async function known(session: string, provider: Provider): Promise<string> {
 export function sessionsByTime({ settings }: Config): string[] {
   const folder = join(settings.stateFolder, "sessions");
   if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .filter((name) => name.endsWith(".json"))
-    .map((name) => ({ name: name.slice(0, -".json".length), at: statSync(join(folder, name)).mtimeMs }))
-    .sort((one, other) => one.at - other.at)
-    .map(({ name }) => name);
+  return (
+    readdirSync(folder)
+      // a session's name has no dot: files beside its own have one more
+      .filter((name) => /^[^.]+\.json$/.test(name))
+      .map((name) => ({ name: name.slice(0, -".json".length), at: statSync(join(folder, name)).mtimeMs }))
+      .sort((one, other) => one.at - other.at)
+      .map(({ name }) => name)
+  );
 }
 
-function spendingOf(session: string, folder: string | undefined): Spending {
+/** What a session has spent, from its proxy's volume; zeros when there is nothing. */
+export function spendingOf(session: string, folder: string | undefined): Spending {
   const nothing = {
     ...{ session, requests: 0, refused: 0, inputTokens: 0, outputTokens: 0 },
     ...{ cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0 },

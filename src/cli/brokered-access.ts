@@ -97,6 +97,22 @@ async function anthropicAccess(
 const githubPlaces: readonly SourceDescription[] = [{ env: "GITHUB_TOKEN" }, { env: "GH_TOKEN" }];
 const huggingFacePlaces: readonly SourceDescription[] = [{ env: "HF_TOKEN" }, { file: "~/.cache/huggingface/token" }];
 
+/** Where the metrics of this configuration go. Throws a ConfigError when there is no token, or no destination. */
+export async function configuredMetrics(
+  config: Config,
+  environment: Environment,
+  canBeStored: boolean,
+): Promise<NonNullable<Brokered["metrics"]>> {
+  const { metrics, secrets, secretNames } = config.settings;
+  if (!metrics) {
+    throw new ConfigError("There is no destination for metrics", {
+      hint: "--metrics owner/name, or the setting metrics; see docs/metrics.md",
+    });
+  }
+  const stored = canBeStored && secrets === "stored" ? secretNames : undefined;
+  return await metricsAccess(metrics, new Readers(environment, config), config, environment, stored);
+}
+
 class Readers {
   readonly #environment: Environment;
   readonly #config: Config;

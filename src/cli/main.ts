@@ -60,12 +60,16 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
     const { showMetrics } = await import("./metrics.ts");
     const { config, environment } = configOf(request.flags);
     await using provider = await openProvider(config, environment);
-    return await showMetrics(request, provider, config, output, stop);
+    return await showMetrics(request, provider, config, output, stop, environment);
   }
   if (request.command === "sync") {
     const { sync } = await import("./sync.ts");
     const { config, environment } = configOf(request.flags);
     return await sync(request, config, environment, output, stop);
+  }
+  if (request.command !== "doctor") {
+    const { runLifecycle } = await import("./lifecycle.ts");
+    return await runLifecycle(request, output, stop);
   }
   const { doctor } = await import("./doctor.ts");
   const { config, environment } = configOf(request.flags);

@@ -1,12 +1,14 @@
 /** `modal-sb metrics`: what a session's programs have logged with trackio, as runs and curves in the terminal. */
 import { statSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import type { Config } from "../config/load.ts";
+import type { Config, Environment } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
+import { createProvider } from "../sandbox/sandbox.ts";
 import { sanitizeDeep } from "../sanitize.ts";
 import { openReaderSandbox, type ReaderSandbox } from "../session/reader-sandbox.ts";
+import { volumeFolders } from "../session/volume-copy.ts";
 import type { RunCurves, Series } from "../syncer/curves.ts";
 import type { Access } from "../syncer/database.ts";
 import { sessionsByTime } from "./accounts.ts";
@@ -27,6 +29,8 @@ interface Source {
   path: string;
   access: Access;
   session?: string;
+  /** brought from a provider's volume, once */
+  isCopy?: boolean;
   /** for people */
   name: string;
 }
@@ -47,9 +51,16 @@ export async function showMetrics(
   config: Config,
   output: Output,
   stop: AbortSignal,
+  environment: Environment,
 ): Promise<number> {
   const source = request.folder === undefined ? await ofSession(request, provider, config) : ofFolder(request);
-  await using sandbox = source.access === "published" ? await readerSandbox(source, provider, config) : undefined;
+  if (request.follow && source.isCopy) {
+    throw new UsageError("Metrics that are elsewhere cannot be followed", {
+      hint: "without --follow, they are brought here",
+    });
+  }
+  await using sandbox =
+    source.access === "published" ? await readerSandbox(source, provider, config, environment) : undefined;
   using folder = new MetricsFolder(source.path, source.access, request, sandbox?.open);
   if (request.follow) return await follow(folder, request, source, output, stop);
   const metrics = await folder.read();
@@ -74,17 +85,29 @@ export async function metricsText(path: string, access: Access, options: TextOpt
 async function ofSession({ session }: MetricsRequest, provider: Provider, config: Config): Promise<Source> {
   const name = session ?? sessionsByTime(config).at(-1);
   if (name === undefined) throw new UsageError("There is no session yet", { hint: "modal-sb starts one" });
-  const path = (await provider.peek(`${name}-trackio`))?.hostPath;
-  if (path !== undefined) return { path, access: "published", session: name, name: `The session "${name}"` };
+  const { stateFolder } = config.settings;
+  const volume = `${name}-trackio`;
+  const path = (await volumeFolders([volume], { provider, stateFolder, limits: limitsOf(config.settings) })).get(
+    volume,
+  );
+  const isCopy = path?.startsWith(join(stateFolder, "copies")) ?? false;
+  if (path !== undefined) return { path, access: "published", session: name, isCopy, name: `The session "${name}"` };
   if ((await provider.peek(`${name}-audit`)) !== undefined) throw nothingIn({ name: `The session "${name}"` });
   throw new UsageError(`There is no session "${name}"`, { hint: "modal-sb usage lists them" });
 }
 
 /** An agent wrote these databases: what opens them has no network, no rights, and nothing else to see. */
-function readerSandbox({ path, session }: Source, provider: Provider, { settings }: Config): Promise<ReaderSandbox> {
+async function readerSandbox(
+  { path, session, isCopy }: Source,
+  provider: Provider,
+  { settings }: Config,
+  environment: Environment,
+): Promise<ReaderSandbox> {
   const limits = limitsOf(settings);
-  return openReaderSandbox({
-    provider,
+  const { stateFolder } = settings;
+  return await openReaderSandbox({
+    // a copy is on this machine, and so is the sandbox that may open it
+    provider: !isCopy ? provider : await createProvider("local", { stateFolder, hostEnvironment: environment }),
     session: session ?? "",
     folder: path,
     limits,

@@ -1,7 +1,9 @@
 /** The commands and their flags. */
 import { Command, Option } from "@commander-js/extra-typings";
+import { egressOfWords } from "../config/load.ts";
 import { type SettingName, settings } from "../config/schema.ts";
 import type { ChatOptions } from "./chat.ts";
+import { addLifecycle, type LifecycleRequest, withShellArguments } from "./lifecycle-commands.ts";
 import type { MetricsRequest } from "./metrics.ts";
 import type { SyncRequest } from "./sync.ts";
 
@@ -13,6 +15,7 @@ export type Request =
   | { command: "audit"; flags: ChatOptions["flags"]; session: string | undefined; json: boolean; follow: boolean }
   | ({ command: "metrics"; flags: ChatOptions["flags"] } & MetricsRequest)
   | ({ command: "sync"; flags: ChatOptions["flags"] } & SyncRequest)
+  | (LifecycleRequest & { flags: ChatOptions["flags"] })
   | { command: "demo" };
 
 export interface Parsed {
@@ -27,6 +30,7 @@ export function parseArguments(argv: readonly string[], version: string): Parsed
     request = asked;
   });
   program.parse(argv, { from: "user" });
+  if (request && "argv" in request) request = { ...request, ...withShellArguments(request, argv) };
   return request && { request, verbose: program.opts().verbose === true };
 }
 
@@ -34,7 +38,51 @@ const describe = (name: SettingName) => settings[name].description ?? "";
 
 /** The command tree; docs/cli.md is generated from it. */
 export function buildProgram(version: string, onRequest: (request: Request) => void) {
-  const program = new Command("modal-sb")
+  const program = mainCommand(version);
+  program.action((options) => {
+    onRequest({
+      ...{ command: "chat", flags: flagsOf(options), session: options.session, print: options.print },
+      ...{ format: options.output, detach: options.detach === true },
+    });
+  });
+  program
+    .command("doctor")
+    .description("say what is there, what is missing and what to do, and where each setting comes from")
+    .action(() => onRequest({ command: "doctor", flags: flagsOf(program.opts()) }));
+  program
+    .command("usage [session]")
+    .description("what a session has used and spent; all sessions when none is named")
+    .option("--json", "one JSON object a line")
+    .action((session, { json = false }) =>
+      onRequest({ command: "usage", flags: flagsOf(program.opts()), session, json }),
+    );
+  program
+    .command("audit [session]")
+    .description(
+      "every request of a session to the proxy, and how it was decided; the latest session when none is named",
+    )
+    .option("-f, --follow", "go on with what comes")
+    .option("--json", "the lines of the log as they are")
+    .action((session, { json = false, follow = false }) =>
+      onRequest({ command: "audit", flags: flagsOf(program.opts()), session, json, follow }),
+    );
+  addMetrics(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
+  addSync(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
+  addLifecycle(program, (asked) => {
+    const { output: format, detach = false } = program.opts();
+    const completed = asked.command === "attach" ? { ...asked, format, detach } : asked;
+    onRequest({ ...completed, flags: flagsOf(program.opts()) });
+  });
+  program
+    .command("demo")
+    .description("run the whole system without an account, with a scripted model in place of the API")
+    .action(() => onRequest({ command: "demo" }));
+  return program;
+}
+
+/** The flags that every command has. */
+function mainCommand(version: string) {
+  return new Command("modal-sb")
     .description("Run a Claude agent in a sandbox that holds none of your credentials.")
     .version(version, "-V, --version")
     .option(
@@ -74,48 +122,25 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
         "allowHost",
       ),
     )
-    .option("--provider <name>", describe("provider"))
+    .addOption(
+      new Option("--egress <policy>", `${describe("egress")}: ml, none, open, or hostnames with commas`).conflicts([
+        "allowHost",
+        "dangerouslyAllowAllHostnames",
+      ]),
+    )
+    .option("--on <provider>", describe("provider"))
+    .option("--gpu <list>", describe("gpu"))
+    .option("--cpu <cores>", describe("cpuCores"))
+    .option("--region <list>", describe("regions"))
+    .option("--max-wait <minutes>", describe("maxWaitMinutes"))
+    .option(
+      "--detach",
+      "leave the sandboxes running at the end, where the provider can: modal-sb attach goes on; with -p, as soon as the agent has begun",
+    )
     .option("--state-folder <folder>", describe("stateFolder"))
     .option("--verbose", "more about errors")
     .showSuggestionAfterError()
-    .exitOverride()
-    .action((options) => {
-      onRequest({
-        command: "chat",
-        flags: flagsOf(options),
-        session: options.session,
-        print: options.print,
-        format: options.output,
-      });
-    });
-  program
-    .command("doctor")
-    .description("say what is there, what is missing and what to do, and where each setting comes from")
-    .action(() => onRequest({ command: "doctor", flags: flagsOf(program.opts()) }));
-  program
-    .command("usage [session]")
-    .description("what a session has used and spent; all sessions when none is named")
-    .option("--json", "one JSON object a line")
-    .action((session, { json = false }) =>
-      onRequest({ command: "usage", flags: flagsOf(program.opts()), session, json }),
-    );
-  program
-    .command("audit [session]")
-    .description(
-      "every request of a session to the proxy, and how it was decided; the latest session when none is named",
-    )
-    .option("-f, --follow", "go on with what comes")
-    .option("--json", "the lines of the log as they are")
-    .action((session, { json = false, follow = false }) =>
-      onRequest({ command: "audit", flags: flagsOf(program.opts()), session, json, follow }),
-    );
-  addMetrics(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
-  addSync(program, (asked) => onRequest({ ...asked, flags: flagsOf(program.opts()) }));
-  program
-    .command("demo")
-    .description("run the whole system without an account, with a scripted model in place of the API")
-    .action(() => onRequest({ command: "demo" }));
-  return program;
+    .exitOverride();
 }
 
 type MetricsAsked = { command: "metrics" } & MetricsRequest;
@@ -144,8 +169,10 @@ type SyncAsked = { command: "sync" } & SyncRequest;
 
 function addSync(program: Pick<Command, "command">, onRequest: (asked: SyncAsked) => void): void {
   program
-    .command("sync <folder>")
-    .description("send a trackio folder's metrics to a Space or to a trackio server, every row once")
+    .command("sync <folder|session>")
+    .description(
+      "send the metrics of a trackio folder to a Space or to a trackio server, every row once; or what waits of a session that was left, to where --metrics says",
+    )
     .option("--space <owner/name>", "a trackio Space of Hugging Face; the token is HF_TOKEN")
     .option("--create-space", "make the Space when it is missing, private, with a bucket for its metrics")
     .option("--public-space", "with --create-space: everybody may see it")
@@ -163,32 +190,25 @@ function addSync(program: Pick<Command, "command">, onRequest: (asked: SyncAsked
     );
 }
 
-type Options = ReturnType<ReturnType<typeof buildProgramType>["opts"]>;
-declare function buildProgramType(): ReturnType<typeof buildProgram>;
+type Options = ReturnType<ReturnType<typeof mainCommand>["opts"]>;
 
 function flagsOf(options: Options): ChatOptions["flags"] {
-  const { model, maxTurns, instructions, keyFile, keyCommand, anthropicOrigin, provider, stateFolder } = options;
-  const { allowHost, budgetUsd, github, huggingface, metrics } = options;
-  const egress = options.dangerouslyAllowAllHostnames
-    ? "dangerously-allow-all-hostnames"
-    : allowHost && { allow: allowHost };
+  const { model, maxTurns, instructions, keyFile, keyCommand, anthropicOrigin, stateFolder, budgetUsd } = options;
+  const { on: provider, gpu, cpu: cpuCores, region: regions, maxWait: maxWaitMinutes } = options;
+  const { github, huggingface, metrics } = options;
   return {
-    ...{
-      model,
-      maxTurns,
-      instructions,
-      keyFile,
-      keyCommand,
-      anthropicOrigin,
-      provider,
-      stateFolder,
-      egress,
-      budgetUsd,
-    },
+    ...{ model, maxTurns, instructions, keyFile, keyCommand, anthropicOrigin, stateFolder, budgetUsd },
+    ...{ provider, gpu, cpuCores, regions, maxWaitMinutes, egress: egressOf(options) },
     github: github && { repositories: Object.fromEntries(github.map(repositoryOf)) },
     huggingface: huggingface && {},
     metrics: metrics === undefined ? undefined : destinationOf(metrics),
   };
+}
+
+function egressOf({ egress, allowHost, dangerouslyAllowAllHostnames }: Options): unknown {
+  if (dangerouslyAllowAllHostnames) return "dangerously-allow-all-hostnames";
+  if (allowHost) return { allow: allowHost };
+  return egress === undefined ? undefined : egressOfWords(egress);
 }
 
 /** "owner/name" is read, "owner/name:write" is write; what is wrong with it, the setting's own check says. */

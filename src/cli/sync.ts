@@ -1,4 +1,7 @@
-/** `modal-sb sync`: any trackio folder of this machine to a Space or a server, once or for as long as it is let. */
+/**
+ * `modal-sb sync`: any trackio folder of this machine to a Space or a server, once or for as long as it is let; or what
+ * waits of a session.
+ */
 import { createHash } from "node:crypto";
 import { realpathSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -6,15 +9,19 @@ import { setTimeout } from "node:timers/promises";
 import type { Config, Environment } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import { Secret } from "../secret.ts";
+import { syncSession } from "../session/sync-session.ts";
 import { type DestinationRules, isSpaceId, isTrackio } from "../syncer/destinations.ts";
 import { ensureSpace } from "../syncer/hub/ensure-space.ts";
 import { HubError } from "../syncer/hub/hub-error.ts";
 import { isBehind, type ProjectStatus, type SyncStatus } from "../syncer/sync-status.ts";
 import { Syncer } from "../syncer/syncer.ts";
-import { huggingFaceToken } from "./brokered-access.ts";
+import { sessionsByTime } from "./accounts.ts";
+import { configuredMetrics, huggingFaceToken } from "./brokered-access.ts";
+import { limitsOf, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
 
 export interface SyncRequest {
+  /** of this machine, or a session's name */
   folder: string;
   space: string | undefined;
   createSpace: boolean;
@@ -38,6 +45,8 @@ export async function sync(
   stop: AbortSignal,
 ): Promise<number> {
   const folder = resolve(request.folder);
+  if (sessionsByTime(config).includes(request.folder))
+    return await syncOfSession(request, config, environment, output, stop);
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`There is no folder "${folder}"`, { hint: "trackio's own is ~/.cache/huggingface/trackio" });
   }
@@ -65,6 +74,33 @@ export async function sync(
   stop.throwIfAborted();
   const isDone = status.projects.every(({ waiting, error }) => waiting === 0 && error === null);
   return isDone && status.problems.length === 0 ? exitCodes.success : exitCodes.upstream;
+}
+
+/** Sends what a session that no process has left on its volume: by the destination of the configuration, once. */
+async function syncOfSession(
+  { folder: name, space, server, createSpace }: SyncRequest,
+  config: Config,
+  environment: Environment,
+  output: Output,
+  stop: AbortSignal,
+): Promise<number> {
+  if (space !== undefined || server !== undefined || createSpace) {
+    throw new UsageError("A session's metrics go where its settings say", {
+      hint: "use --metrics before the command's name",
+    });
+  }
+  await using provider = await openProvider(config, environment);
+  const metrics = await configuredMetrics(config, environment, provider.capabilities.storedSecrets);
+  const { stateFolder } = config.settings;
+  const options = { provider, name, stateFolder, limits: limitsOf(config.settings) };
+  const summary = await syncSession({ options, metrics }, stop);
+  if (!summary) throw new UsageError(`The session "${name}" has no metrics yet`);
+  const { sent, waiting, errors, destinations } = summary;
+  output.note(
+    `${name} → ${destinations.join(", ") || "nowhere"}: ${sent} rows sent${waiting > 0 ? `, about ${waiting} waiting` : ""}`,
+  );
+  for (const words of [...errors, ...summary.problems]) output.note(output.red(words));
+  return waiting === 0 && errors.length === 0 ? exitCodes.success : exitCodes.upstream;
 }
 
 /** Throws a HubError in words when the Space is missing or cannot be used. */

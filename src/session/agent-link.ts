@@ -12,6 +12,10 @@ export interface AgentLinkEvents {
   onEvent(event: AgentEvent): void;
   /** a line that is no event; said once for each run of such lines, so that garbage cannot flood the user */
   onBadLine(reason: string): void;
+  /** messages whose end has not come: said again when the link was broken; the daemon knows those that it has by their turn */
+  pending(): HostMessage[];
+  /** the connection is lost, and when `isBack` it works again */
+  onConnection(isBack: boolean): void;
 }
 
 export interface AgentLink {
@@ -20,10 +24,20 @@ export interface AgentLink {
   close(): void;
 }
 
-/** Attaches to the daemon; events begin with `hello`, then those logged after number `after`. */
-export async function attachToAgent(sandbox: Sandbox, after: number, events: AgentLinkEvents): Promise<AgentLink> {
+/**
+ * Attaches to the daemon; events begin with `hello`, then those logged after number `after`. `canReopen`: over a network, which
+ * may break.
+ */
+export async function attachToAgent(
+  sandbox: Sandbox,
+  after: number,
+  events: AgentLinkEvents,
+  canReopen: boolean,
+): Promise<AgentLink> {
   let lastWasBad = false;
-  const link = await openLineLink(sandbox, agentSocket, maxAgentLineBytes, (line) => {
+  let lastSeq = after;
+  let isKnown = false;
+  const take = (line: Line) => {
     const event = parseEvent(line);
     if (typeof event === "string") {
       if (!lastWasBad) events.onBadLine(event);
@@ -31,8 +45,29 @@ export async function attachToAgent(sandbox: Sandbox, after: number, events: Age
       return;
     }
     lastWasBad = false;
-    events.onEvent(event);
-  });
+    // the first hello says from where on a later link is to be told
+    if (event.type === "hello") lastSeq = Math.min(lastSeq, event.seq);
+    else lastSeq = Math.max(lastSeq, event.seq);
+    if (event.type !== "hello" || !isKnown) events.onEvent(event);
+    isKnown ||= event.type === "hello";
+  };
+  const link = await openLineLink(
+    sandbox,
+    agentSocket,
+    maxAgentLineBytes,
+    take,
+    canReopen
+      ? {
+          onChange: (attempt) => {
+            if (attempt === 0 || attempt === undefined) events.onConnection(attempt === undefined);
+          },
+          greet: (send) => {
+            send({ type: "attach", after: lastSeq } satisfies HostMessage);
+            for (const message of events.pending()) send(message);
+          },
+        }
+      : undefined,
+  );
   link.send({ type: "attach", after } satisfies HostMessage);
   return link;
 }

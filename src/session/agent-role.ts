@@ -83,7 +83,11 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
     secrets: {},
     workingDirectory: "/app",
     files: [
-      ...runtimeFiles(["agent", "protocol"], ["zod", claudeSdk, claudePackage()], options.stateFolder),
+      ...runtimeFiles(
+        ["agent", "protocol", "transfer/inside"],
+        ["zod", claudeSdk, claudePackage()],
+        options.stateFolder,
+      ),
       { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude", copy: true },
       ...access.files,
     ],

@@ -1,5 +1,6 @@
 /** The host's end of a trusted role's control socket (`control-server.ts`). */
 import { SandboxError } from "../errors.ts";
+import type { Line } from "../protocol/json-lines.ts";
 import type { Sandbox } from "../sandbox/provider.ts";
 import { type LineLink, openLineLink } from "./line-link.ts";
 
@@ -16,18 +17,32 @@ export interface ControlLink {
   close(): void;
 }
 
-/** Connects as soon as the role listens. `what` names the role to the user. Without the socket the role is ended. */
+/**
+ * Connects as soon as the role listens. `what` names the role to the user. Without the socket the
+ * role is ended. `reopen`, where a network is between: the link is opened again when it breaks, and this is asked first.
+ */
 export async function openControlLink(
   sandbox: Sandbox,
   socketPath: string,
   what: string,
   onEvent: (event: Fields) => void,
+  reopen?: { request: { op: string; [field: string]: unknown } },
 ): Promise<ControlLink> {
   const waiting = new Map<number, { resolve: (answer: Fields) => void; reject: (error: Error) => void }>();
   let nextId = 1;
   let failure: Error | undefined;
   let isClosed = false;
-  const link: LineLink = await openLineLink(sandbox, socketPath, maxLineBytes, (line) => {
+  const fail = (error: Error) => {
+    for (const waiter of waiting.values()) waiter.reject(error);
+    waiting.clear();
+  };
+  const reopening = reopen && {
+    onChange: (attempt: number | undefined) => {
+      if (attempt === 0) fail(new SandboxError(`The connection to the ${what} was lost`));
+    },
+    greet: (send: (message: unknown) => void) => send({ id: 0, ...reopen.request }),
+  };
+  const take = (line: Line) => {
     if (!("text" in line)) return;
     const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string; event?: string };
     if (answer.event !== undefined) {
@@ -38,14 +53,14 @@ export async function openControlLink(
     waiting.delete(answer.id);
     if (answer.ok) waiter?.resolve(answer as unknown as Fields);
     else waiter?.reject(new SandboxError(`The ${what} refused: ${answer.error}`));
-  });
+  };
+  const link: LineLink = await openLineLink(sandbox, socketPath, maxLineBytes, take, reopening);
   void link.ended.then(async () => {
     if (isClosed) return;
     await sandbox.terminate();
     const words = (await sandbox.exited).outputTail.trim().split("\n").at(-1);
     failure = new SandboxError(`The ${what} ended${words ? `: ${words}` : ""}`);
-    for (const waiter of waiting.values()) waiter.reject(failure);
-    waiting.clear();
+    fail(failure);
   });
   return {
     control: (request) =>

@@ -1,4 +1,5 @@
 /** A conversation in lines with a unix socket inside a sandbox, over an exec. */
+import { setTimeout } from "node:timers/promises";
 import { type Line, LineSplitter } from "../protocol/json-lines.ts";
 import type { Sandbox, SandboxProcess } from "../sandbox/provider.ts";
 
@@ -12,16 +13,89 @@ const retrySeconds = 0.025;
 const pingMs = 60_000;
 const silenceSeconds = 300;
 
+/** how long a sandbox that has ended may need to say so */
+const endMs = 3000;
+/** between two tries to come back; the sandbox has its own end, when it is not held by anybody */
+const shortestRetryMs = 500;
+const longestRetryMs = 15_000;
+const giveUpMs = 10 * 60_000;
+
 export interface LineLink {
-  /** Writes one message; lines to a link that has ended are dropped. */
+  /** Writes one message; lines to a link that has ended are dropped, and lines to one that is being opened again. */
   send(message: unknown): void;
-  /** resolves when the other side is gone */
+  /** resolves when the other side is gone for good */
   readonly ended: Promise<void>;
   close(): void;
 }
 
-/** Connects to `socketPath` in the sandbox; `onLine` gets each line of at most `maxLineBytes`, as it comes. */
+/** A link over a network breaks while both sides live: it is opened again. */
+export interface Reopening {
+  /** `attempt` is 0 when the link is lost, and undefined when it is back */
+  onChange(attempt: number | undefined): void;
+  /** says what the other side must hear first, each time but the first */
+  greet(send: (message: unknown) => void): void;
+}
+
+/**
+ * Connects to `socketPath` in the sandbox; `onLine` gets each line of at most `maxLineBytes`, as it comes. With
+ * `reopening` a link that breaks under a living sandbox is opened again for some minutes.
+ */
 export async function openLineLink(
+  sandbox: Sandbox,
+  socketPath: string,
+  maxLineBytes: number,
+  onLine: (line: Line) => void,
+  reopening?: Reopening,
+): Promise<LineLink> {
+  const open = () => connect(sandbox, socketPath, maxLineBytes, onLine);
+  let current = await open();
+  let isClosed = false;
+  const send = (message: unknown) => current.send(message);
+  const keep = async () => {
+    for (;;) {
+      await current.ended;
+      if (isClosed || !reopening || (await hasEnded(sandbox))) return;
+      reopening.onChange(0);
+      const next = await openAgain(open, sandbox, () => isClosed, reopening);
+      if (!next) return;
+      current = next;
+      reopening.greet(send);
+      reopening.onChange(undefined);
+    }
+  };
+  return {
+    send,
+    ended: keep(),
+    close: () => {
+      isClosed = true;
+      current.close();
+    },
+  };
+}
+
+async function openAgain(
+  open: () => Promise<LineLink>,
+  sandbox: Sandbox,
+  isClosed: () => boolean,
+  { onChange }: Reopening,
+): Promise<LineLink | undefined> {
+  const deadline = Date.now() + giveUpMs;
+  for (let attempt = 1; Date.now() < deadline && !isClosed() && sandbox.status() === "running"; attempt += 1) {
+    try {
+      return await open();
+    } catch {
+      onChange(attempt);
+      await setTimeout(Math.min(longestRetryMs, shortestRetryMs * 2 ** attempt), undefined, { ref: false });
+    }
+  }
+  return undefined;
+}
+
+async function hasEnded(sandbox: Sandbox): Promise<boolean> {
+  return await Promise.race([sandbox.exited.then(() => true), setTimeout(endMs, false, { ref: false })]);
+}
+
+async function connect(
   sandbox: Sandbox,
   socketPath: string,
   maxLineBytes: number,

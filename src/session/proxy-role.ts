@@ -43,16 +43,26 @@ export async function startProxyRole(
   onNotice: (notice: ProxyNotice) => void,
   create: CreateOptions = {},
 ): Promise<ProxyRole> {
-  return await adoptProxyRole(await options.provider.create(proxySpec(options, audit), create), onNotice);
+  const sandbox = await options.provider.create(proxySpec(options, audit), create);
+  return await adoptProxyRole(sandbox, onNotice, options.provider.capabilities.detach);
 }
 
-/** The role of a proxy that runs already. */
-export async function adoptProxyRole(sandbox: Sandbox, onNotice: (notice: ProxyNotice) => void): Promise<ProxyRole> {
-  const { control, close } = await openControlLink(sandbox, controlSocket, "credential proxy", (event) =>
-    onNotice(event as unknown as ProxyNotice),
+/** The role of a proxy that runs already; `canReopen`: a network is between. */
+export async function adoptProxyRole(
+  sandbox: Sandbox,
+  onNotice: (notice: ProxyNotice) => void,
+  canReopen: boolean,
+): Promise<ProxyRole> {
+  const request = { op: "follow", events: ["notice"] };
+  const { control, close } = await openControlLink(
+    sandbox,
+    controlSocket,
+    "credential proxy",
+    (event) => onNotice(event as unknown as ProxyNotice),
+    canReopen ? { request } : undefined,
   );
   // the proxy's end is learned of by itself
-  control({ op: "follow", events: ["notice"] }).catch(() => {});
+  control(request).catch(() => {});
   return {
     sandbox,
     control,

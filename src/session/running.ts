@@ -72,7 +72,7 @@ export async function startRunning(parts: RunningParts, after: number): Promise<
   // beside the daemon's start, which takes longer
   const reached = ahead ? undefined : reachesProxy(agent, proxyAddress(proxy));
   reached?.catch(() => {});
-  const { link, hello } = await attach(agent, after, parts.events);
+  const { link, hello } = await attach(agent, after, parts.events, provider.capabilities.detach);
   // keys of sandboxes before this one: whoever still has one shall have no use of it
   const revoked = proxy.control({ op: "revoke_all" });
   const served = ahead ? undefined : proxy.control({ op: "serve_at", origin: proxyAddress(proxy).url });
@@ -101,8 +101,8 @@ export async function adoptRunning(parts: RunningParts, after: number): Promise<
   if (!agent || !proxySandbox) return undefined;
   const timeout = AbortSignal.any([signal, AbortSignal.timeout(adoptTimeoutMs)]);
   try {
-    const proxy = await adoptProxyRole(proxySandbox, parts.onNotice);
-    const { link, hello } = await attach(agent, after, parts.events);
+    const proxy = await adoptProxyRole(proxySandbox, parts.onNotice, true);
+    const { link, hello } = await attach(agent, after, parts.events, true);
     await firstOf(hello, agent, proxySandbox, timeout, adoptTimeoutMs);
     undo.move();
     return { proxy, agent, link };
@@ -149,15 +149,14 @@ async function attach(
   agent: Sandbox,
   after: number,
   events: AgentLinkEvents,
+  canReopen: boolean,
 ): Promise<{ link: AgentLink; hello: Promise<void> }> {
   const hello = Promise.withResolvers<void>();
-  const link = await attachToAgent(agent, after, {
-    ...events,
-    onEvent: (event) => {
-      if (event.type === "hello") hello.resolve();
-      events.onEvent(event);
-    },
-  });
+  const onEvent: AgentLinkEvents["onEvent"] = (event) => {
+    if (event.type === "hello") hello.resolve();
+    events.onEvent(event);
+  };
+  const link = await attachToAgent(agent, after, { ...events, onEvent }, canReopen);
   return { link, hello: hello.promise };
 }
 

@@ -3,8 +3,9 @@
  * is replaced when the next turn comes. The conversation itself lies on the data volume.
  */
 import { randomBytes, randomUUID } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
 import { messageOf, SandboxError, UsageError } from "../errors.ts";
-import type { AgentEvent, EndTurn } from "../protocol/messages.ts";
+import type { AgentEvent, EndTurn, HostMessage } from "../protocol/messages.ts";
 import type { EndReason, Volume } from "../sandbox/provider.ts";
 import { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
@@ -24,6 +25,8 @@ export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 
 /** what was logged before belongs to turns that have ended for this client */
 const onlyNewEvents = Number.MAX_SAFE_INTEGER;
+/** how long a sandbox that has ended may need to say so */
+const endMs = 3000;
 /** how much of the agent's answer to a warning is shown */
 const maxWarningWords = 600;
 
@@ -45,13 +48,13 @@ interface OpenTurn {
 export async function openSession(options: SessionOptions): Promise<Session> {
   checkSessionName(options.name);
   await using undo = new AsyncDisposableStack();
-  const volumes: Volumes = {
-    data: undo.use(await options.provider.volume(`${options.name}-data`)),
-    app: undo.use(await options.provider.volume(`${options.name}-app`)),
-    trackio: undo.use(await options.provider.volume(`${options.name}-trackio`)),
-    audit: undo.use(await options.provider.volume(`${options.name}-audit`)),
-    syncer: options.metrics && undo.use(await options.provider.volume(`${options.name}-syncer`)),
-  };
+  const open = async (kind: string) => undo.use(await options.provider.volume(`${options.name}-${kind}`));
+  // the first one is the session's lock; the others, which may be far away, are opened beside each other
+  const data = await open("data");
+  const opening = [open("app"), open("trackio"), open("audit"), options.metrics ? open("syncer") : undefined] as const;
+  await Promise.allSettled(opening);
+  const [app, trackio, audit, syncer] = await Promise.all(opening);
+  const volumes: Volumes = { data, app, trackio, audit, syncer };
   return new RunningSession(options, sessionIdOf(options.stateFolder, options.name), volumes, undo.move());
 }
 
@@ -203,6 +206,13 @@ class RunningSession implements Session {
       events: {
         onEvent: (event) => this.#take(event),
         onBadLine: (reason) => this.#notice("protocol_error", `The agent sent what is not the protocol: ${reason}`),
+        pending: () =>
+          [...this.#turns].map(([turnId, { nonce, text }]): HostMessage => ({ type: "user", turnId, nonce, text })),
+        onConnection: (isBack) =>
+          this.#notice(
+            "progress",
+            `The connection to the agent is ${isBack ? "back" : "lost; the sandbox goes on, and is sought"}`,
+          ),
       },
       signal,
     };
@@ -252,9 +262,15 @@ class RunningSession implements Session {
       // now, and not when all has stopped: a turn that comes meanwhile belongs to the next sandbox
       this.#failTurns(message);
     };
+    const afterEnd = (look: (end?: { reason: EndReason; message: string }) => void) => async () => {
+      // a sandbox that ends breaks its link before it says why it ended
+      const late = setTimeout(endMs, undefined, { ref: false });
+      if (await Promise.race([running.agent.exited, running.proxy.sandbox.exited, late])) return;
+      look();
+    };
     void running.agent.exited.then(lost("agent's sandbox"));
     void running.proxy.sandbox.exited.then(lost("credential proxy"));
-    void running.link.ended.then(() => lost("connection to the agent")());
+    void running.link.ended.then(afterEnd(lost("connection to the agent")));
   }
 
   /** All but those that the user wants the agent to have. */

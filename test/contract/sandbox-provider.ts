@@ -1,15 +1,32 @@
 /** The suite that every provider passes: what provider.ts promises, tried on real sandboxes. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { test } from "node:test";
+import { test as declare, type TestContext } from "node:test";
 import { BusyError } from "../../src/errors.ts";
 import type { Provider, Sandbox, SandboxSpec } from "../../src/sandbox/provider.ts";
 import { Secret } from "../../src/secret.ts";
 import { runInside, shellInside } from "../helpers/run-inside.ts";
 import { sandboxSpec, testLimits } from "../helpers/sandbox-spec.ts";
 
+export interface SuiteOptions {
+  /** why this machine cannot run the suite; undefined when it can */
+  whyNot?: () => Promise<string | undefined>;
+  /** promises that the provider cannot keep, by the titles of their tests, and why not */
+  exceptions?: Readonly<Record<string, string>>;
+}
+
 /** Registers the suite; `open` gives a provider with a state of its own. */
-export function describeProvider(name: string, open: () => Promise<Provider>): void {
+export function describeProvider(
+  name: string,
+  open: () => Promise<Provider>,
+  { whyNot = async () => undefined, exceptions = {} }: SuiteOptions = {},
+): void {
+  const test = (title: string, body: () => Promise<void>) =>
+    declare(title, async (context: TestContext) => {
+      const reason = exceptions[title.slice(`${name}: `.length)] ?? (await whyNot());
+      if (reason !== undefined) context.skip(reason);
+      else await body();
+    });
   const withSandbox = (
     title: string,
     changes: Partial<SandboxSpec>,
@@ -112,12 +129,13 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
     await using provider = await open();
     await using volume = await provider.volume("shared");
     await using writer = await provider.create(sandboxSpec({ volumes: [{ volume, path: "/out" }] }));
-    await shellInside(writer, "echo one > /out/first; chmod 644 /out/first");
+    // `sync` of a volume is its commit, where one is needed
+    await shellInside(writer, "echo one > /out/first; chmod 644 /out/first; sync /out");
     const changes = { role: "syncer", volumes: [{ volume, path: "/in", readOnly: true }] } as const;
     await using reader = await provider.create(sandboxSpec(changes));
     await reader.refreshVolumes();
     assert.equal((await shellInside(reader, "cat /in/first")).stdout, "one\n");
-    await shellInside(writer, "echo two > /out/draft; chmod 644 /out/draft; mv /out/draft /out/second");
+    await shellInside(writer, "echo two > /out/draft; chmod 644 /out/draft; mv /out/draft /out/second; sync /out");
     await reader.refreshVolumes();
     assert.equal((await shellInside(reader, "cat /in/second")).stdout, "two\n");
     await shellInside(reader, "echo x >> /in/first; rm -f /in/first");
@@ -232,16 +250,7 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
 
   test(`${name}: a trusted sandbox serves a port to an agent's`, async () => {
     await using provider = await open();
-    const server =
-      "require('http').createServer((q, r) => r.end('from the proxy')).listen('/run/ports/8080.sock', () => require('fs').chmodSync('/run/ports/8080.sock', 0o666))";
-    await using proxy = await provider.create(
-      sandboxSpec({
-        role: "proxy",
-        command: ["/agent/bin/node", "-e", server],
-        egress: { kind: "host" },
-        ports: [8080],
-      }),
-    );
+    await using proxy = await provider.create(serverSpec(provider));
     const address = proxy.address(8080);
     await using sandbox = await provider.create(
       sandboxSpec({ egress: { kind: "allow", hostnames: [], proxy: address } }),
@@ -261,11 +270,26 @@ export function describeProvider(name: string, open: () => Promise<Provider>): v
 
   test(`${name}: an agent whose proxy is gone is an error of create, and leaves nothing`, async () => {
     await using provider = await open();
-    const proxy = await provider.create(sandboxSpec({ role: "proxy", egress: { kind: "host" }, ports: [8080] }));
+    const proxy = await provider.create(serverSpec(provider));
     const address = proxy.address(8080);
     await proxy.terminate();
     const creation = provider.create(sandboxSpec({ egress: { kind: "allow", hostnames: [], proxy: address } }));
     await assert.rejects(creation, { name: "SandboxError" });
     assert.deepEqual(await provider.list(), []);
+  });
+}
+
+/** A trusted sandbox that serves port 8080. */
+function serverSpec(provider: Provider): SandboxSpec {
+  const at = provider.listenAt(8080);
+  const [hostname, port] = at.split(":");
+  const listen = at.startsWith("/")
+    ? `listen('${at}', () => require('fs').chmodSync('${at}', 0o666))`
+    : `listen(${port}, '${hostname}')`;
+  return sandboxSpec({
+    role: "proxy",
+    command: ["/agent/bin/node", "-e", `require('http').createServer((q, r) => r.end('from the proxy')).${listen}`],
+    egress: { kind: "host" },
+    ports: [8080],
   });
 }

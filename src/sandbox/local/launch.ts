@@ -2,7 +2,7 @@
 import { type Stats, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { SandboxError } from "../../errors.ts";
-import type { Limits } from "../provider.ts";
+import type { Limits, SandboxSpec } from "../provider.ts";
 import type { Bind } from "./bwrap-arguments.ts";
 import type { HostPrograms } from "./host-programs.ts";
 import type { Identity } from "./identity.ts";
@@ -59,6 +59,11 @@ export interface LaunchPlan {
   stageTable: string;
 }
 
+/** Whose network a sandbox has. */
+export function networkOf(spec: Pick<SandboxSpec, "egress">): "own" | "host" {
+  return spec.egress.kind === "host" ? "host" : "own";
+}
+
 /** The host command that starts the sandbox, for `command` as its main process. */
 export function launchPlan(options: {
   programs: HostPrograms;
@@ -101,7 +106,7 @@ export function enterArguments(options: {
   identity: Identity;
   pid: number;
   network: "own" | "host";
-  limits: Limits;
+  limits: Pick<Limits, "fileSizeMiB" | "processes">;
   workingDirectory: string;
   argv: readonly string[];
 }): string[] {
@@ -119,7 +124,7 @@ export function enterArguments(options: {
   ];
 }
 
-function confine(programs: HostPrograms, identity: Identity, limits: Limits): string[] {
+function confine(programs: HostPrograms, identity: Identity, limits: Pick<Limits, "fileSizeMiB">): string[] {
   const drop = [programs.setpriv, "--reuid", String(identity.uid), "--regid", String(identity.gid), "--clear-groups"];
   return [
     ...(identity.fromRoot ? drop : []),

@@ -1,14 +1,15 @@
 /** One running bubblewrap: its start, the processes beside its main one, its limits and its end. */
-import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync, readFileSync } from "node:fs";
-import type { Duplex, Readable, Writable } from "node:stream";
+import type { Duplex } from "node:stream";
 import { messageOf, SandboxError } from "../../errors.ts";
 import { Secret } from "../../secret.ts";
 import type { ExecOptions, PortAddress, Sandbox, SandboxEnd, SandboxProcess, SandboxSpec } from "../provider.ts";
+import { type Entry, enter } from "./entry.ts";
 import type { HostPrograms } from "./host-programs.ts";
 import type { Identity } from "./identity.ts";
-import { enterArguments, launchFds } from "./launch.ts";
+import { launchFds, networkOf } from "./launch.ts";
 import { limitMemory, type MemoryLimit } from "./memory-limit.ts";
 import { childrenOf, killQuietly, processesWithVariable } from "./process-table.ts";
 
@@ -41,6 +42,7 @@ export class LocalSandbox implements Sandbox {
   readonly name: string;
   readonly role: SandboxSpec["role"];
   readonly tags: SandboxSpec["tags"];
+  readonly startedAt = new Date();
   readonly exited: Promise<SandboxEnd>;
   readonly #options: LocalSandboxOptions;
   readonly #child: ChildProcess;
@@ -94,34 +96,13 @@ export class LocalSandbox implements Sandbox {
 
   async exec(argv: readonly string[], options: ExecOptions = {}): Promise<SandboxProcess> {
     if (this.#ended) throw new SandboxError(`The sandbox "${this.name}" has ended`);
-    const [program, ...rest] = enterArguments({
-      programs: this.#options.programs,
-      identity: this.#options.identity,
-      pid: this.#firstPid,
-      network: this.#options.spec.egress.kind === "host" ? "host" : "own",
-      limits: this.#options.spec.limits,
-      workingDirectory: options.workingDirectory ?? this.#options.spec.workingDirectory,
-      argv,
-    });
-    const spawnOptions: SpawnOptions = {
-      env: { ...this.#options.environment, ...options.env },
-      stdio: ["pipe", "pipe", "pipe"],
-      detached: true,
+    const { programs, identity, environment, spec } = this.#options;
+    const entry: Entry = {
+      ...{ programs, identity, environment, pid: this.#firstPid, limits: spec.limits },
+      network: networkOf(spec),
+      workingDirectory: spec.workingDirectory,
     };
-    const child = spawn(program as string, rest, spawnOptions);
-    this.#processes.add(child);
-    child.stdin?.on("error", () => {});
-    const exited = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
-      child.once("error", () => resolve({ code: 127, signal: null }));
-      child.once("exit", (code, signal) => resolve({ code, signal }));
-    }).finally(() => this.#processes.delete(child));
-    return {
-      stdin: child.stdin as Writable,
-      stdout: child.stdout as Readable,
-      stderr: child.stderr as Readable,
-      exited,
-      kill: (signal) => signalEntered(child, signal),
-    };
+    return enter(entry, argv, options, this.#processes);
   }
 
   address(port: number): PortAddress {
@@ -238,12 +219,4 @@ export class LocalSandbox implements Sandbox {
   #keepTail(chunk: Buffer): void {
     this.#outputTail = Buffer.concat([this.#outputTail, chunk]).subarray(-outputTailBytes);
   }
-}
-
-/** nsenter waits for the process that it put into the namespace: that one is signalled, not nsenter. */
-function signalEntered(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
-  const inside = childrenOf(child.pid);
-  if (inside.length === 0) child.kill(signal);
-  for (const pid of inside) killQuietly(pid, signal);
 }

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { BusyError, UsageError } from "../../errors.ts";
+import { BusyError, SandboxError, UsageError } from "../../errors.ts";
 import type {
   CreateOptions,
   PortAddress,
@@ -17,14 +17,16 @@ import type { ProviderOptions } from "../sandbox.ts";
 import { fileBinds, toolchainBinds, volumeBinds } from "./binds.ts";
 import { type Bind, bwrapArguments } from "./bwrap-arguments.ts";
 import { curatedEtc, proxyHostname } from "./curated-etc.ts";
+import { ForeignSandbox } from "./foreign-sandbox.ts";
 import { findHostPrograms, type HostPrograms } from "./host-programs.ts";
 import { type Identity, identityFor } from "./identity.ts";
-import { type Door, launchFds, launchPlan } from "./launch.ts";
+import { type Door, launchFds, launchPlan, networkOf } from "./launch.ts";
 import { LocalSandbox } from "./local-sandbox.ts";
 import { type PackageIndexes, readPackageIndexes } from "./package-indexes.ts";
 import { findPython, type Python } from "./python.ts";
 import { checkRequirements, pythonMissing } from "./requirements.ts";
 import {
+  findRecord,
   liveRecords,
   openStateFolders,
   removeFolder,
@@ -130,7 +132,20 @@ class LocalProvider implements Provider {
   }
 
   async open({ id }: SandboxRecord): Promise<Sandbox | undefined> {
-    return [...this.#sandboxes].find((sandbox) => sandbox.id === id);
+    const own = [...this.#sandboxes].find((sandbox) => sandbox.id === id);
+    if (own) return own;
+    const found = findRecord(this.#folders, id);
+    if (!found) return undefined;
+    const { entry, name } = found.record;
+    return ForeignSandbox.open({
+      found,
+      programs: findHostPrograms(this.#environment["PATH"]),
+      address(port) {
+        if (entry.ports.includes(port)) return portAddress(found.folder, port);
+        throw new SandboxError(`The sandbox "${name}" serves no port ${port}`);
+      },
+      isAlive: () => findRecord(this.#folders, id) !== undefined,
+    });
   }
 
   async logs(): Promise<undefined> {
@@ -185,7 +200,7 @@ async function startSandbox(parts: StartParts, signal: AbortSignal | undefined):
   undo.defer(cleanUp);
 
   makeFolders(parts, { running, scratch }, identity);
-  const network = spec.egress.kind === "host" ? ("host" as const) : ("own" as const);
+  const network = networkOf(spec);
   const doors: Door[] = [];
   const binds: Bind[] = [
     ...(await curatedEtc(join(running, "etc"), id, network)),
@@ -261,11 +276,14 @@ function makeFolders(
   mkdirSync(running, { recursive: true, mode: 0o755 });
   chmodSync(running, 0o755);
   mkdirSync(join(running, "stage"));
-  writeRecord(
-    running,
-    { id, name: spec.name, role: spec.role, tags: { ...spec.tags }, startedAt: new Date().toISOString() },
-    scratch,
-  );
+  const { name, role, tags, limits, workingDirectory, ports } = spec;
+  const now = Date.now();
+  const times = {
+    startedAt: new Date(now).toISOString(),
+    endsAt: new Date(now + limits.lifetimeMs).toISOString(),
+  };
+  const entry = { network: networkOf(spec), limits, workingDirectory, ports };
+  writeRecord(running, { id, name, role, tags: { ...tags }, ...times }, entry, scratch);
   for (const folder of [join(running, "ports"), join(scratch, "tmp")]) {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     if (identity.fromRoot) chownSync(folder, identity.uid, identity.gid);

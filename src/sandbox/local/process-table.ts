@@ -55,10 +55,21 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
+/** The process that started `pid`, or has taken it over; undefined when it ended. */
+export function parentOf(pid: number): number | undefined {
+  const field = fieldsAfterName(pid)?.[1];
+  return field === undefined ? undefined : Number(field);
+}
+
+/** The environment that a process was started with, unless it has changed it; empty when it ended or is not ours. */
+export function environmentOf(pid: number): Record<string, string> {
+  const entries = readOrEmpty(`/proc/${pid}/environ`, "utf8").split("\0").filter(Boolean);
+  return Object.fromEntries(entries.map((entry) => [entry.split("=", 1)[0], entry.slice(entry.indexOf("=") + 1)]));
+}
+
 /** When a process started, in clock ticks since boot: with the pid it names one process for ever. */
 export function startTime(pid: number): string | undefined {
-  // the command name in field 2 may hold spaces and parentheses: fields are counted from its end
-  return readOrEmpty(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ")[19];
+  return fieldsAfterName(pid)?.[19];
 }
 
 /** Processes that were started with `name=value` in their environment. */
@@ -83,9 +94,14 @@ function ownBytes(statm: string): number {
   return ((resident ?? 0) - (shared ?? 0)) * pageBytes;
 }
 
-function readOrEmpty(path: string): string {
+/** Fields of /proc/<pid>/stat. The name in field 2 may hold spaces and parentheses: they are counted from its end. */
+function fieldsAfterName(pid: number): string[] | undefined {
+  return readOrEmpty(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ");
+}
+
+function readOrEmpty(path: string, encoding: "latin1" | "utf8" = "latin1"): string {
   try {
-    return readFileSync(path, "latin1");
+    return readFileSync(path, encoding);
   } catch {
     // processes end while they are looked at
     return "";

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { messageOf, SandboxError } from "../../errors.ts";
-import type { SandboxRecord } from "../provider.ts";
+import type { Limits, SandboxRecord } from "../provider.ts";
 import { killQuietly, processesWithVariable, startTime } from "./process-table.ts";
 
 export interface StateFolders {
@@ -29,10 +29,26 @@ export interface StateFolders {
 /** a folder that still has no record after so long has lost its maker before it could write one */
 const unfinishedMs = 60_000;
 
+/** What it takes to run a program in a sandbox of another process, and is no secret. */
+export interface EntryRecord {
+  network: "own" | "host";
+  limits: Limits;
+  workingDirectory: string;
+  ports: readonly number[];
+}
+
 interface OwnedRecord extends SandboxRecord {
   ownerPid: number;
   ownerStartTime: string;
   scratch: string;
+  entry: EntryRecord;
+}
+
+export interface FoundRecord {
+  folder: string;
+  record: OwnedRecord;
+  /** whether its maker lives */
+  alive: boolean;
 }
 
 /** Makes the folders. A SandboxError says which one cannot be written. */
@@ -57,9 +73,10 @@ export function openStateFolders(stateFolder: string, runtimeFolder: string | un
 }
 
 /** The folder of one running sandbox, with the record by which other processes find it. */
-export function writeRecord(folder: string, record: SandboxRecord, scratch: string): void {
+export function writeRecord(folder: string, record: SandboxRecord, entry: EntryRecord, scratch: string): void {
   const owned: OwnedRecord = {
     ...record,
+    entry,
     ownerPid: process.pid,
     ownerStartTime: startTime(process.pid) ?? "",
     scratch,
@@ -67,17 +84,16 @@ export function writeRecord(folder: string, record: SandboxRecord, scratch: stri
   writeFileSync(join(folder, "record.json"), JSON.stringify(owned), { mode: 0o600 });
 }
 
-/** Records of sandboxes whose makers live. */
+/** Records of sandboxes whose makers live. With another state folder, it is another installation of the same user. */
 export function liveRecords(folders: StateFolders): SandboxRecord[] {
   return readRecords(folders)
-    .filter((found) => found.alive)
-    .map(({ record }) => ({
-      id: record.id,
-      name: record.name,
-      role: record.role,
-      tags: record.tags,
-      startedAt: record.startedAt,
-    }));
+    .filter(({ record, alive }) => alive && isOurs(folders, record))
+    .map(({ record: { ownerStartTime, scratch, entry, ...record } }) => record);
+}
+
+/** The record of a running sandbox of this state folder; undefined when it has ended or its maker is gone. */
+export function findRecord(folders: StateFolders, id: string): FoundRecord | undefined {
+  return readRecords(folders).find(({ record, alive }) => alive && record.id === id && isOurs(folders, record));
 }
 
 /**
@@ -86,11 +102,11 @@ export function liveRecords(folders: StateFolders): SandboxRecord[] {
  */
 export function sweepDeadRecords(folders: StateFolders): void {
   for (const { folder, record, alive } of readRecords(folders)) {
-    const isOurs = record.scratch.startsWith(`${folders.scratch}/`);
+    const ours = isOurs(folders, record);
     // one with a state folder elsewhere is swept by whoever uses that, as long as it exists
-    if (alive || (!isOurs && existsSync(dirname(record.scratch)))) continue;
+    if (alive || (!ours && existsSync(dirname(record.scratch)))) continue;
     for (const pid of processesWithVariable("MODAL_SANDBOX_ID", record.id)) killQuietly(pid);
-    if (isOurs) removeFolder(record.scratch);
+    if (ours) removeFolder(record.scratch);
     removeFolder(folder);
   }
   for (const name of readdirSync(folders.running)) {
@@ -110,6 +126,10 @@ export function removeFolder(folder: string): void {
   }
 }
 
+function isOurs(folders: StateFolders, record: OwnedRecord): boolean {
+  return record.scratch.startsWith(`${folders.scratch}/`);
+}
+
 function isOlderThan(path: string, ms: number): boolean {
   const stat = statSync(path, { throwIfNoEntry: false });
   return stat !== undefined && Date.now() - stat.mtimeMs > ms;
@@ -126,7 +146,7 @@ function makeFolder(folder: string): void {
   }
 }
 
-function readRecords(folders: StateFolders): { folder: string; record: OwnedRecord; alive: boolean }[] {
+function readRecords(folders: StateFolders): FoundRecord[] {
   return readdirSync(folders.running).flatMap((name) => {
     const folder = join(folders.running, name);
     const path = join(folder, "record.json");

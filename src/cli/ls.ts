@@ -1,0 +1,144 @@
+/** Running sandboxes by session: how long, until when, for how much, and who holds them. */
+import { resolve } from "node:path";
+import type { Config } from "../config/load.ts";
+import { exitCodes } from "../errors.ts";
+import type { Provider, SandboxRecord } from "../sandbox/provider.ts";
+import { sanitizeText } from "../sanitize.ts";
+import { sessionsByTime, spendingOf } from "./accounts.ts";
+import { table } from "./metrics-words.ts";
+import type { Output } from "./output.ts";
+import { holderOf, listSandboxes, type Standing, sessionsOf, spentOn, standingOf } from "./running.ts";
+import { dollars, spanWords } from "./spans.ts";
+
+export interface ListRequest {
+  json: boolean;
+  /** also sessions that do not run */
+  all: boolean;
+}
+
+interface Row {
+  /** undefined: a sandbox that no session made */
+  session: string | undefined;
+  /** undefined: the session does not run */
+  sandbox?: SandboxRecord;
+  standing?: Standing;
+  /** what the session's model requests have cost; undefined: its ledger is not at hand */
+  modelUsd: number | undefined;
+}
+
+/** Prints a table with its sums, or a JSON object a line. Throws a SandboxError when the provider does not answer. */
+export async function listSessions(
+  { json, all }: ListRequest,
+  provider: Provider,
+  config: Config,
+  output: Output,
+): Promise<number> {
+  const records = await listSandboxes(provider);
+  const now = Date.now();
+  const rows: Row[] = [];
+  for (const running of sessionsOf(records)) {
+    const holder = await holderOf(running, provider, resolve(config.settings.stateFolder));
+    const modelUsd = await modelSpending(running.name, provider);
+    for (const sandbox of running.sandboxes) {
+      rows.push({ session: running.name, sandbox, standing: standingOf(sandbox, holder, now), modelUsd });
+    }
+  }
+  const listed = new Set(rows.map(({ sandbox }) => sandbox?.id));
+  for (const sandbox of records) if (!listed.has(sandbox.id)) rows.push(sessionless(sandbox));
+  if (all) {
+    const running = new Set(rows.map(({ session }) => session));
+    for (const session of sessionsByTime(config)) {
+      if (!running.has(session)) rows.push({ session, modelUsd: await modelSpending(session, provider) });
+    }
+  }
+  if (json) for (const row of rows) output.data(`${JSON.stringify(jsonOf(row, now))}\n`);
+  else output.data(rows.length === 0 ? emptyWords(provider) : tableOf(rows, now));
+  return exitCodes.success;
+}
+
+function sessionless(sandbox: SandboxRecord): Row {
+  const { ownerPid } = sandbox;
+  const standing: Standing =
+    ownerPid === undefined
+      ? { state: "unknown", why: "it is not known which session made it" }
+      : { state: "held", pid: ownerPid };
+  return { session: undefined, sandbox, standing, modelUsd: undefined };
+}
+
+async function modelSpending(session: string, provider: Provider): Promise<number | undefined> {
+  const folder = (await provider.peek(`${session}-audit`))?.hostPath;
+  return folder === undefined ? undefined : spendingOf(session, folder).usd;
+}
+
+function emptyWords(provider: Provider): string {
+  return `No sandbox is running (provider: ${provider.name}). Start one with modal-sb; modal-sb ls --all also lists past sessions.\n`;
+}
+
+function jsonOf({ session, sandbox, standing, modelUsd }: Row, now: number): object {
+  if (!sandbox) return { session, state: "ended", modelUsd };
+  const { id, name, role, startedAt, endsAt, gpu, usdPerHour } = sandbox;
+  return {
+    ...{ session, role, id, name, ...(standing ?? { state: "unknown" }) },
+    ...{ startedAt, ageSeconds: Math.round((now - Date.parse(startedAt)) / 1000), endsAt, gpu, usdPerHour },
+    ...{ spentUsd: spentOn(sandbox, now), modelUsd },
+  };
+}
+
+/** age, ends in, $/hour, spent, model */
+const rightColumns: ReadonlySet<number> = new Set([3, 5, 6, 7, 8]);
+
+function tableOf(rows: readonly Row[], now: number): string {
+  const head = ["session", "role", "state", "age", "gpu", "ends in", "$/hour", "spent", "model", "id"];
+  const seen = new Set<string | undefined>();
+  const cells = rows.map((row) => {
+    const { session, sandbox, standing, modelUsd } = row;
+    // once a session
+    const model = seen.has(session) || modelUsd === undefined ? "-" : dollars(modelUsd);
+    seen.add(session);
+    if (!sandbox) return [session ?? "-", "-", "ended", "-", "-", "-", "-", "-", model, "-"];
+    const { role, startedAt, gpu = "-", endsAt, usdPerHour, id } = sandbox;
+    const endsIn = endsAt === undefined ? "-" : spanWords(Date.parse(endsAt) - now);
+    const spent = spentOn(sandbox, now);
+    return [
+      ...[session ?? "-", role, stateWords(standing), spanWords(now - Date.parse(startedAt)), gpu, endsIn],
+      ...[usdPerHour, spent].map((usd) => (usd === undefined ? "-" : dollars(usd))),
+      ...[model, id],
+    ];
+  });
+  // columns of which nothing is known, such as prices of this machine, are left out
+  const told = head.flatMap((_word, column) =>
+    column === 0 || cells.some((row) => row[column] !== "-") ? [column] : [],
+  );
+  const right = new Set(told.flatMap((column, place) => (rightColumns.has(column) ? [place] : [])));
+  const shown = [head, ...cells.map((row) => row.map(sanitizeText))].map((row) =>
+    told.map((column) => row[column] ?? ""),
+  );
+  const lines = table(shown, right);
+  return `${[...lines, "", sumWords(rows, now)].join("\n")}\n`;
+}
+
+function stateWords(standing: Standing | undefined): string {
+  if (standing?.state === "held") return standing.pid === 0 ? "in use" : `process ${standing.pid}`;
+  return standing?.state ?? "unknown";
+}
+
+function sumWords(rows: readonly Row[], now: number): string {
+  const sandboxes = rows.flatMap(({ sandbox }) => (sandbox ? [sandbox] : []));
+  const sessions = new Map(rows.map(({ session, modelUsd }) => [session, modelUsd]));
+  sessions.delete(undefined);
+  const known = [...sessions.values()].filter((usd) => usd !== undefined);
+  const sum = (numbers: readonly (number | undefined)[]) => numbers.reduce<number>((all, one) => all + (one ?? 0), 0);
+  const perHour = sum(sandboxes.map(({ usdPerHour }) => usdPerHour));
+  const spent = sum(sandboxes.map((sandbox) => spentOn(sandbox, now)));
+  const orphans = rows.filter(({ standing }) => standing?.state === "orphaned").length;
+  return [
+    `${counted(sandboxes.length, "sandbox", "sandboxes")} of ${counted(sessions.size, "session", "sessions")}`,
+    ...(perHour > 0 ? [`${dollars(perHour)} an hour`, `${dollars(spent)} so far (list prices)`] : []),
+    ...(known.length > 0 ? [`${dollars(sum(known))} for the model`] : []),
+    ...(orphans > 0 ? [`${orphans} orphaned: modal-sb gc`] : []),
+  ].join(" · ");
+}
+
+function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
+}

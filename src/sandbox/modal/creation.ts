@@ -1,0 +1,196 @@
+/** From the wish for a sandbox to one that runs: GPUs in turn, words while it takes long, and nothing left when it fails. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Sandbox as SdkSandbox } from "modal";
+import { BusyError, ModalSbError, SandboxError } from "../../errors.ts";
+import type { CreateOptions } from "../provider.ts";
+import { underContext, within } from "./calls.ts";
+import { grpcStatus, isNamed, isNotFound, modalError, statusOf } from "./modal-error.ts";
+import { terminateById } from "./modal-sandbox.ts";
+import type { Account } from "./sdk.ts";
+
+const answerMs = 60_000;
+const progressMs = 15_000;
+/** Modal frees the name of a sandbox that was given up only when that has ended */
+const nameFreeMs = 30_000;
+const cleanUpMs = 90_000;
+/** states after which it may or may not have been made */
+const uncertain: readonly (number | undefined)[] = [
+  grpcStatus.unavailable,
+  grpcStatus.deadlineExceeded,
+  grpcStatus.cancelled,
+  grpcStatus.unknown,
+  grpcStatus.internal,
+];
+
+export interface Wish {
+  /** for the user */
+  name: string;
+  /** at Modal */
+  modalName: string;
+  /** in order of preference; empty: none is wanted */
+  gpus: readonly string[];
+  maxWaitMs: number;
+  /** Writes down the intent, and asks Modal; once for each attempt. */
+  attempt(gpu: string | undefined): { creation: string; made: Promise<SdkSandbox> };
+}
+
+/** Throws `signal`'s reason, a BusyError or a SandboxError; then nothing of it runs. */
+export async function createAtModal(
+  account: Account,
+  wish: Wish,
+  { signal, onProgress }: CreateOptions,
+): Promise<SdkSandbox> {
+  const startedAt = Date.now();
+  const choices = wish.gpus.length > 0 ? wish.gpus : [undefined];
+  let last: unknown;
+  for (const [index, gpu] of choices.entries()) {
+    const leftMs = wish.maxWaitMs - (Date.now() - startedAt);
+    if (leftMs <= 0) break;
+    const shareMs = leftMs / (choices.length - index);
+    const words = gpu === undefined ? undefined : waitingWords(gpu, choices[index + 1]);
+    try {
+      return await oneAttempt(account, wish, gpu, { signal, shareMs, onProgress, words });
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof NoMachine)) throw error;
+      last = error;
+    }
+  }
+  const minutes = Math.max(1, Math.round(wish.maxWaitMs / 60_000));
+  if (wish.gpus.length === 0) {
+    throw new SandboxError(`Modal had no machine for the sandbox "${wish.name}" within ${minutes} min`, {
+      cause: last,
+    });
+  }
+  throw new SandboxError(`There was no GPU of ${wish.gpus.join(", ")} within ${minutes} min`, {
+    hint: "name more kinds (--gpu H100,A100-80GB,A10), wait longer (--max-wait), or name no region",
+    cause: last,
+  });
+}
+
+/** No machine was free in time: another kind may be. */
+class NoMachine extends Error {}
+
+interface Attempt {
+  signal: AbortSignal | undefined;
+  shareMs: number;
+  onProgress: CreateOptions["onProgress"];
+  words: ((ms: number) => string) | undefined;
+}
+
+async function oneAttempt(
+  account: Account,
+  wish: Wish,
+  gpu: string | undefined,
+  { signal, shareMs, onProgress, words }: Attempt,
+): Promise<SdkSandbox> {
+  const startedAt = Date.now();
+  const timer = setInterval(() => words && onProgress?.(words(Date.now() - startedAt)), progressMs).unref();
+  const giveUp = AbortSignal.any([AbortSignal.timeout(Math.ceil(shareMs)), ...(signal ? [signal] : [])]);
+  try {
+    for (;;) {
+      try {
+        return await attemptUntil(account, wish, gpu, giveUp);
+      } catch (error) {
+        // the kind before this one may be on its way out still
+        const isOwnBefore = gpu !== wish.gpus[0] && Date.now() - startedAt < nameFreeMs;
+        if (!(error instanceof BusyError) || !isOwnBefore || giveUp.aborted) throw error;
+        await sleep(500);
+      }
+    }
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** One call of create. When `giveUp` fires first, whatever it has made or will make is ended before this rejects. */
+async function attemptUntil(
+  account: Account,
+  wish: Wish,
+  gpu: string | undefined,
+  giveUp: AbortSignal,
+): Promise<SdkSandbox> {
+  let id: string | undefined;
+  const onAnswer = (method: string, answer: unknown) => {
+    if (method === "SandboxCreate" || method === "SandboxCreateV2") id = (answer as { sandboxId: string }).sandboxId;
+  };
+  const { creation, made } = await underContext({ signal: giveUp, onAnswer }, async () => wish.attempt(gpu));
+  const aborted = new Promise<never>((_resolve, reject) => {
+    const give = () => reject(new NoMachine("it was given up"));
+    if (giveUp.aborted) give();
+    else giveUp.addEventListener("abort", give, { once: true });
+  });
+  aborted.catch(() => {});
+  try {
+    return await Promise.race([made, aborted]);
+  } catch (error) {
+    if (giveUp.aborted) {
+      const ending = endLate(account, wish, made, creation, () => id);
+      ending.catch(() => {});
+      await Promise.race([ending, sleep(cleanUpMs, undefined, { ref: false })]);
+      throw new NoMachine("it was given up", { cause: error });
+    }
+    throw await failure(account, wish, creation, error);
+  }
+}
+
+/** Ends what an abandoned call of create has made, or makes yet. */
+async function endLate(
+  account: Account,
+  wish: Wish,
+  made: Promise<SdkSandbox>,
+  creation: string,
+  knownId: () => string | undefined,
+): Promise<void> {
+  const early = knownId();
+  if (early !== undefined) await terminateById(account, early).catch(() => {});
+  const late = await made.then(
+    (sandbox) => sandbox.sandboxId,
+    () => undefined,
+  );
+  const id = late ?? knownId();
+  if (id === undefined) await endByName(account, wish.modalName, creation);
+  else if (id !== early || late !== undefined) await terminateById(account, id);
+}
+
+async function failure(account: Account, wish: Wish, creation: string, error: unknown): Promise<Error> {
+  if (error instanceof ModalSbError) return error;
+  if (isNamed(error, "AlreadyExistsError") || statusOf(error) === grpcStatus.alreadyExists)
+    return new BusyError(`A sandbox named "${wish.name}" is running`, { hint: "modal-sb ls shows it" });
+  // the SDK has ended it in both cases
+  if (error instanceof Error && ["ResourceExhaustedError", "ConflictError"].includes(error.name))
+    return new NoMachine(error.message, { cause: error });
+  const known = modalError(error, `make the sandbox "${wish.name}"`);
+  if (!uncertain.includes(statusOf(error))) return known;
+  try {
+    return known;
+  } catch {
+    return new SandboxError(`${known.message}. Modal may have made it all the same`, {
+      hint: "look with `modal-sb ls` when Modal answers again; it idles out in 10 min",
+      cause: error,
+    });
+  }
+}
+
+/** Ends the sandbox of that name if it is the one of this very creation. */
+async function endByName(account: Account, modalName: string, creation: string): Promise<void> {
+  try {
+    const sandbox = await within(answerMs, "for a sandbox", () =>
+      account.client.sandboxes.fromName(account.appName, modalName),
+    );
+    const tags = await within(answerMs, "for a sandbox's tags", () => sandbox.getTags());
+    if (tags["creation"] === creation) await terminateById(account, sandbox.sandboxId);
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
+  }
+}
+
+function waitingWords(gpu: string, next: string | undefined): (ms: number) => string {
+  const article = /^[AHLR]/.test(gpu) ? "an" : "a";
+  return (ms) => `waiting for ${article} ${gpu} for ${durationWords(ms)}${next === undefined ? "" : `; next: ${next}`}`;
+}
+
+function durationWords(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}

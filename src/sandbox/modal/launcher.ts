@@ -1,0 +1,52 @@
+/**
+ * The two small programs of every image: `launch` starts the main process, `enter` one beside it. Modal hands secrets over as
+ * environment variables, where every child would see them: both take them out again.
+ */
+
+export const launchPath = "/agent/bin/launch";
+export const enterPath = "/agent/bin/enter";
+/** the process numbers of what was started, by the id of its exec */
+const pidFolder = "/run/modal-sb-exec";
+/** the id of the main process there */
+export const mainProcess = "main";
+/** words `name=VARIABLE`: which variable holds which secret */
+export const secretsVariable = "MODAL_SB_SECRETS";
+/** copies of what belongs below the mount path of a volume, which hides the image's own; and a line with the path of each */
+export const underVolumes = "/agent/under-volumes";
+export const underVolumesList = "/agent/under-volumes.list";
+
+const forgetSecrets = `for word in $${secretsVariable}; do unset "\${word#*=}"; done
+unset ${secretsVariable}`;
+
+/** `launch <program> <arguments>…` */
+export const launchScript = `#!/bin/sh
+umask 077
+mkdir -p /run/secrets /run/modal-sb ${pidFolder}
+for word in $${secretsVariable}; do
+  eval 'printf %s "$'"\${word#*=}"'"' > "/run/secrets/\${word%%=*}"
+done
+${forgetSecrets}
+umask 022
+if [ -e ${underVolumesList} ]; then
+  while IFS= read -r path; do
+    rm -rf "$path"; mkdir -p "\${path%/*}/"; cp -a "${underVolumes}$path" "$path"
+  done < ${underVolumesList}
+fi
+echo $$ > ${pidFolder}/${mainProcess}
+exec env "$@"
+`;
+
+/** `enter <id> <program> <arguments>…` */
+export const enterScript = `#!/bin/sh
+mkdir -p ${pidFolder}
+echo $$ > "${pidFolder}/$1"
+shift
+${forgetSecrets}
+exec env "$@"
+`;
+
+/** Sends a signal to what was started under an id, which may be about to write its number. */
+export function killCommand(id: string, signal: NodeJS.Signals): string[] {
+  const script = `tries=0; until [ -s "$1" ] || [ $tries = 100 ]; do sleep 0.05; tries=$((tries+1)); done; kill -${signal.replace(/^SIG/, "")} "$(cat "$1")"`;
+  return ["sh", "-c", script, "kill", `${pidFolder}/${id}`];
+}

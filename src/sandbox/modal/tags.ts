@@ -1,0 +1,114 @@
+/** What is written on every sandbox at Modal, so that it can be found again, and proven to be ours. */
+import type { Role } from "../provider.ts";
+import { type Reserved, usdPerHour } from "./prices.ts";
+
+/** longest value of a tag */
+const maxLength = 63;
+const roles: readonly string[] = ["agent", "proxy", "syncer"] satisfies Role[];
+
+export interface Label {
+  /** installation */
+  owner: string;
+  role: Role;
+  /** as the spec has it, without the installation's mark */
+  name: string;
+  host: string;
+  /** this one creation: what a lost answer left is found by it */
+  creation: string;
+  startedAtMs: number;
+  reserved: Reserved;
+  lifetimeMs: number;
+  ports: readonly number[];
+  /** the spec's own */
+  tags: Readonly<Record<string, string>>;
+}
+
+/** names that are ours, and not the spec's */
+const own = [
+  "modal-sb",
+  "owner",
+  "role",
+  "name",
+  "host",
+  "creation",
+  "started",
+  "gpu",
+  "cores",
+  "memory",
+  "lifetime",
+  "ports",
+];
+
+export function tagsOf(label: Label): Record<string, string> {
+  const { reserved } = label;
+  return {
+    ...encodedTags(label.tags),
+    ...encodedTags({
+      "modal-sb": "1",
+      owner: label.owner,
+      role: label.role,
+      name: label.name,
+      host: label.host,
+      creation: label.creation,
+      started: String(Math.round(label.startedAtMs / 1000)),
+      ...(reserved.gpu !== undefined && { gpu: reserved.gpu }),
+      cores: String(reserved.cpuCores),
+      memory: String(reserved.memoryMiB),
+      lifetime: String(Math.round(label.lifetimeMs / 1000)),
+      ...(label.ports.length > 0 && { ports: label.ports.join(".") }),
+    }),
+  };
+}
+
+/** The label of `tags`; undefined when they are not an installation's that is called `owner`. */
+export function labelOf(tags: Readonly<Record<string, string>>, owner: string): Label | undefined {
+  const decoded = Object.fromEntries(Object.entries(tags).map(([key, value]) => [key, decodedValue(value)]));
+  const { role = "", name } = decoded;
+  if (decoded["modal-sb"] !== "1" || decoded["owner"] !== owner || !roles.includes(role) || name === undefined)
+    return undefined;
+  return {
+    owner,
+    role: role as Role,
+    name,
+    host: decoded["host"] ?? "",
+    creation: decoded["creation"] ?? "",
+    startedAtMs: numberOf(decoded["started"]) * 1000,
+    reserved: {
+      gpu: decoded["gpu"],
+      cpuCores: numberOf(decoded["cores"]),
+      memoryMiB: numberOf(decoded["memory"]),
+    },
+    lifetimeMs: numberOf(decoded["lifetime"]) * 1000,
+    ports: (decoded["ports"] ?? "").split(".").filter(Boolean).map(Number),
+    tags: Object.fromEntries(Object.entries(decoded).filter(([key]) => !own.includes(key))),
+  };
+}
+
+/** What the label says of money and time, as a record has it. */
+export function recordedCosts({ reserved, lifetimeMs, startedAtMs }: Label) {
+  const price = usdPerHour(reserved);
+  return {
+    ...(reserved.gpu !== undefined && { gpu: reserved.gpu }),
+    ...(price !== undefined && { usdPerHour: price }),
+    ...(lifetimeMs > 0 && { endsAt: new Date(startedAtMs + lifetimeMs).toISOString() }),
+  };
+}
+
+/** Values in letters that Modal takes: others, and the underscore, as `_` and their code. */
+export function encodedTags(tags: Readonly<Record<string, string>>): Record<string, string> {
+  const encode = (value: string) =>
+    value.replace(/[^A-Za-z0-9.-]/gu, (letter) =>
+      [...Buffer.from(letter)].map((byte) => `_${byte.toString(16).padStart(2, "0")}`).join(""),
+    );
+  return Object.fromEntries(Object.entries(tags).map(([key, value]) => [key, encode(value).slice(0, maxLength)]));
+}
+
+/** Anybody may have written it: what is no text in UTF-8 becomes replacement characters. */
+function decodedValue(value: string): string {
+  return value.replace(/(?:_[0-9a-f]{2})+/g, (codes) => Buffer.from(codes.replaceAll("_", ""), "hex").toString("utf8"));
+}
+
+function numberOf(text: string | undefined): number {
+  const number = Number(text);
+  return Number.isFinite(number) ? number : 0;
+}

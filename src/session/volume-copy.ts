@@ -1,0 +1,73 @@
+/** Volumes to read on this machine: their own folders where the provider keeps them here, else copies. */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { SandboxError } from "../errors.ts";
+import type { Limits, Provider, Volume } from "../sandbox/provider.ts";
+import { pull } from "../transfer/pull.ts";
+import { runtimeFiles } from "./runtime-files.ts";
+
+export interface VolumeCopyOptions {
+  provider: Provider;
+  stateFolder: string;
+  limits: Limits;
+}
+
+/**
+ * A folder for each of these volumes that there is. Copies are brought by one sandbox that sees the volumes, read-only,
+ * and nothing else; what was copied before is not sent again. Throws a SandboxError when they cannot be brought whole.
+ */
+export async function volumeFolders(
+  names: readonly string[],
+  options: VolumeCopyOptions,
+): Promise<Map<string, string>> {
+  const { provider } = options;
+  const found = await Promise.all(names.map(async (name) => [name, await provider.peek(name)] as const));
+  const there = found.filter((entry): entry is readonly [string, Volume] => entry[1] !== undefined);
+  const distant = there.filter(([, { hostPath }]) => hostPath === undefined);
+  const copies = distant.length === 0 ? new Map<string, string>() : await copyAll(distant, options);
+  return new Map(
+    there.flatMap(([name, { hostPath }]) => {
+      const folder = hostPath ?? copies.get(name);
+      return folder === undefined ? [] : [[name, folder] as const];
+    }),
+  );
+}
+
+async function copyAll(
+  volumes: readonly (readonly [name: string, volume: Volume])[],
+  { provider, stateFolder, limits }: VolumeCopyOptions,
+): Promise<Map<string, string>> {
+  const inside = (index: number) => `/volumes/${index}`;
+  await using sandbox = await provider.create({
+    role: "syncer",
+    name: `reader-${randomBytes(4).toString("hex")}`,
+    command: ["/bin/sleep", "infinity"],
+    env: {},
+    secrets: {},
+    workingDirectory: "/tmp",
+    files: runtimeFiles(["transfer/inside"], [], stateFolder),
+    volumes: volumes.map(([, volume], index) => ({ volume, path: inside(index), readOnly: true })),
+    limits: { ...limits, memoryMiB: 1024, processes: 64 },
+    egress: { kind: "allow", hostnames: [] },
+    ports: [],
+    tags: {},
+  });
+  const folders = new Map<string, string>();
+  for (const [index, [name]] of volumes.entries()) {
+    const to = join(stateFolder, "copies", name);
+    mkdirSync(to, { recursive: true, mode: 0o700 });
+    removeLogs(to);
+    const { failed } = await pull({ sandbox, from: `${inside(index)}/`, to, overwrite: true });
+    if (failed.count > 0) throw new SandboxError(`The volume "${name}" could not be read: ${failed.first[0]}`);
+    folders.set(name, to);
+  }
+  return folders;
+}
+
+/** A database's log from an earlier copy does not belong to its newer file. */
+function removeLogs(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    if (/\.db-(wal|shm|journal)$/.test(name)) rmSync(join(folder, name), { force: true });
+  }
+}

@@ -1,0 +1,101 @@
+/** Our program in the sandbox, over an exec. What it says is hostile: only frames come out of here, or an error in words. */
+import { SandboxError } from "../errors.ts";
+import type { Sandbox, SandboxProcess } from "../sandbox/provider.ts";
+import { sanitizeText } from "../sanitize.ts";
+import { nodePath, runtimeModule } from "../session/runtime-files.ts";
+import { type Frame, FrameReader, FrameWriter } from "./inside/frames.ts";
+import { type FaultCode, TransferFault } from "./inside/transfer-fault.ts";
+
+/** A fault that the sandbox has told of. */
+export class ReportedFault extends TransferFault {}
+
+/** the program says something every 5 s, whatever it does */
+const defaultSilenceMs = 60_000;
+const aliveMs = 5000;
+const stderrBytes = 2048;
+
+export class FarSide implements Disposable {
+  readonly out: FrameWriter;
+  readonly #process: SandboxProcess;
+  readonly #signal: AbortSignal | undefined;
+  readonly #silenceMs: number;
+  readonly #pulse: NodeJS.Timeout;
+  #stderr = Buffer.alloc(0);
+
+  private constructor(process: SandboxProcess, signal: AbortSignal | undefined, silenceMs: number) {
+    this.#silenceMs = silenceMs;
+    this.#process = process;
+    this.#signal = signal;
+    this.out = new FrameWriter(process.stdin);
+    process.stderr.on("data", (chunk: Buffer) => {
+      this.#stderr = Buffer.concat([this.#stderr, chunk]).subarray(-stderrBytes);
+    });
+    this.#pulse = setInterval(() => this.out.post({ t: "alive" }), aliveMs);
+  }
+
+  /** `silenceMs`: for how long the program may say nothing. */
+  static async open(sandbox: Sandbox, signal: AbortSignal | undefined, silenceMs = defaultSilenceMs): Promise<FarSide> {
+    signal?.throwIfAborted();
+    return new FarSide(await sandbox.exec([nodePath, runtimeModule("transfer/inside/main")]), signal, silenceMs);
+  }
+
+  /** Ends when the program does. Throws a SandboxError when it is silent, a ReportedFault when it
+   * says that it cannot go on, or the signal's reason. */
+  async *frames(): AsyncGenerator<Frame> {
+    const reader = new FrameReader();
+    const chunks = (this.#process.stdout as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+    for (;;) {
+      const chunk = await this.#next(chunks);
+      if (chunk === undefined) return;
+      for (const frame of reader.push(chunk)) {
+        if ("message" in frame && frame.message.t === "alive") continue;
+        if ("message" in frame && frame.message.t === "fault") {
+          throw new ReportedFault(frame.message.code as FaultCode, frame.message.detail);
+        }
+        yield frame;
+      }
+    }
+  }
+
+  /** Why the program has ended before it was done. */
+  async ended(): Promise<SandboxError> {
+    const { code, signal } = await this.#process.exited;
+    const words = sanitizeText(this.#stderr.toString("utf8")).trim().split("\n").at(-1);
+    const how = signal === null ? `with code ${code}` : `by ${signal}`;
+    return new SandboxError(`The transfer's program in the sandbox ended ${how}${words ? `: ${words}` : ""}`, {
+      hint: "run the same command again: it goes on where it was",
+    });
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#pulse);
+    this.#process.kill("SIGKILL");
+    for (const stream of [this.#process.stdin, this.#process.stdout, this.#process.stderr]) {
+      // what was on its way is of no interest
+      stream.on("error", () => {});
+      stream.destroy();
+    }
+  }
+
+  /** The next chunk; the time in which the host itself is busy does not count as silence. */
+  async #next(chunks: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(silent(this.#silenceMs)), this.#silenceMs);
+    const stop = () => reject(this.#signal?.reason);
+    this.#signal?.addEventListener("abort", stop);
+    try {
+      this.#signal?.throwIfAborted();
+      const { value, done } = await Promise.race([chunks.next(), promise]);
+      return done ? undefined : value;
+    } finally {
+      clearTimeout(timer);
+      this.#signal?.removeEventListener("abort", stop);
+    }
+  }
+}
+
+function silent(silenceMs: number): SandboxError {
+  return new SandboxError(`The sandbox said nothing for ${silenceMs / 1000} s`, {
+    hint: "run the same command again: it goes on where it was",
+  });
+}

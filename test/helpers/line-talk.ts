@@ -1,0 +1,43 @@
+/** A conversation in lines with a running modal-sb: its words so far, and waiting for more. */
+import type { ChildProcess } from "node:child_process";
+
+export interface LineTalk {
+  say(line: string): void;
+  /** Resolves with all of the stream's text as soon as it matches; rejects when the process has ended without. */
+  until(stream: "stdout" | "stderr", pattern: RegExp): Promise<string>;
+  stdout(): string;
+  stderr(): string;
+}
+
+export function lineTalk(child: ChildProcess): LineTalk {
+  const text = { stdout: "", stderr: "" };
+  const watchers = new Set<() => void>();
+  let isEnded = false;
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name]?.on("data", (chunk: Buffer) => {
+      text[name] += chunk.toString("utf8");
+      for (const look of watchers) look();
+    });
+  }
+  child.once("close", () => {
+    isEnded = true;
+    for (const look of watchers) look();
+  });
+  return {
+    say: (line) => void child.stdin?.write(`${line}\n`),
+    until: (stream, pattern) =>
+      new Promise((resolve, reject) => {
+        const look = () => {
+          const isFound = pattern.test(text[stream]);
+          if (!isFound && !isEnded) return;
+          watchers.delete(look);
+          if (isFound) resolve(text[stream]);
+          else reject(new Error(`${pattern} never came on ${stream}.\n${text.stdout}\n---\n${text.stderr}`));
+        };
+        watchers.add(look);
+        look();
+      }),
+    stdout: () => text.stdout,
+    stderr: () => text.stderr,
+  };
+}

@@ -1,0 +1,47 @@
+/** One process at a time, known by a file that names its holder; the lock of a dead one is taken over. */
+import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+
+const held = new Map<string, Promise<unknown>>();
+
+export async function withFileLock<Value>(path: string, work: () => Promise<Value>): Promise<Value> {
+  const before = held.get(path) ?? Promise.resolve();
+  const turn = before.then(() => across(path, work));
+  held.set(
+    path,
+    turn.catch(() => {}),
+  );
+  return turn;
+}
+
+async function across<Value>(path: string, work: () => Promise<Value>): Promise<Value> {
+  while (!tryLock(path)) await new Promise((resolve) => setTimeout(resolve, 100));
+  try {
+    return await work();
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+function tryLock(path: string): boolean {
+  const mine = `${path}.${process.pid}`;
+  writeFileSync(mine, String(process.pid));
+  try {
+    linkSync(mine, path);
+    return true;
+  } catch {
+    if (!alive(path)) rmSync(path, { force: true });
+    return false;
+  } finally {
+    rmSync(mine, { force: true });
+  }
+}
+
+function alive(path: string): boolean {
+  try {
+    process.kill(Number(readFileSync(path, "utf8")), 0);
+    return true;
+  } catch (error) {
+    // released meanwhile is as good as alive: the next try will have it
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
