@@ -4,7 +4,7 @@ import type { RunFolder } from "./run-folder.ts";
 
 const maxUsd = 1;
 
-export class BudgetError extends Error {
+class BudgetError extends Error {
   override readonly name = "BudgetError";
 }
 

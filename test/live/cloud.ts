@@ -18,7 +18,7 @@ export const maxLifetimeMs = 300_000;
 const smallest = { cpu: 0.125, memoryMiB: 128 };
 const image = "python:3.12-slim-bookworm";
 
-export interface Said {
+interface Said {
   code: number;
   stdout: string;
   stderr: string;

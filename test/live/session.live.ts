@@ -23,9 +23,7 @@ const volumeKinds = ["data", "app", "trackio", "audit", "syncer"];
 test("a whole session: one turn on the cheapest GPU, an answer, nothing left running", async (context) => {
   const { gpu } = askedGpu();
   if (gpu === undefined) {
-    context.skip(
-      "MODAL_SB_LIVE_GPU=1 asks for it: it needs a GPU, and a Modal Secret with an Anthropic key or ANTHROPIC_API_KEY",
-    );
+    context.skip("MODAL_SB_LIVE_GPU=1 asks for it; it needs the Modal Secret anthropic-secret, or ANTHROPIC_API_KEY");
     return;
   }
   await using cloud = await Cloud.open();
@@ -62,6 +60,8 @@ function environment(home: string, stateFolder: string): NodeJS.ProcessEnv {
     HOME: home,
     MODAL_CONFIG_PATH: join(homedir(), ".modal.toml"),
     ...Object.fromEntries(given),
+    // a key that was given here goes before one that the workspace keeps
+    [variableOf("secrets")]: process.env["ANTHROPIC_API_KEY"] ? "inline" : "stored",
     [variableOf("stateFolder")]: stateFolder,
     [variableOf("modalApp")]: liveApp,
     [variableOf("cpuCores")]: String(settings.cpuCores),

@@ -14,7 +14,7 @@ const pauseMs = 500;
 const maxRounds = 60;
 const maxPages = 50;
 
-export interface Running {
+interface Running {
   id: string;
   tags: string[];
 }

@@ -8,7 +8,6 @@ import { mkdirSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
-import { text } from "node:stream/consumers";
 import { MemoryGroup } from "./memory-group.ts";
 
 /** Folders with `root` and `usr`, the top one first. */
@@ -26,6 +25,8 @@ export interface ContainerOptions {
   /** of a network namespace; without one the host's network */
   networkNamespace?: string;
   hostname: string;
+  /** 1 stdout, 2 stderr; called from the start on, so that nothing of a short life is lost */
+  output(descriptor: number, data: Buffer): void;
   /** more than this ends a process of it */
   memoryMiB?: number;
 }
@@ -85,8 +86,15 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
     typeof code === "number" ? code : signal === "SIGKILL" ? 137 : 143,
   );
   child.stdin.on("error", () => {});
+  let words = "";
+  child.stdout.on("data", (data: Buffer) => options.output(1, data));
+  child.stderr.on("data", (data: Buffer) => {
+    if (words.length < 4096) words += data;
+    options.output(2, data);
+  });
   (child.stdio[4] as Writable).on("error", () => {}).end(bubblewrapArguments(options, mountPoint).join("\0"));
   const init = await initOf(child, exited);
+  if (init === undefined) throw new Error(`the sandbox did not start: ${words}`);
   return containerOf(child as ChildProcessWithoutNullStreams, init, exited, options, memory);
 }
 
@@ -107,14 +115,17 @@ function bubblewrapArguments(options: ContainerOptions, mountPoint: string): str
 }
 
 /** The host's pid of the sandbox's process 1. */
-async function initOf(child: ChildProcess, exited: Promise<number>): Promise<number> {
+async function initOf(child: ChildProcess, exited: Promise<number>): Promise<number | undefined> {
   let info = "";
   const told = (async () => {
     for await (const chunk of child.stdio[3] as Readable) info += chunk;
   })();
   await Promise.race([told, exited]);
   const found = /"child-pid":\s*(\d+)/.exec(info)?.[1];
-  if (!found) throw new Error(`the sandbox did not start: ${await text(child.stderr as Readable)}`);
+  if (!found) {
+    await exited;
+    return undefined;
+  }
   await setUp(Number(found), exited);
   return Number(found);
 }

@@ -51,10 +51,9 @@ async function execute(layer: Layer, settings: ImageSettings, argv: readonly str
     argv: script.startsWith("#!") ? ["/run/script"] : argv,
     binds: [...host.binds, { path: "/run/script", hostPath: scriptPath, readOnly: true }],
     hostname: "build",
+    output: (_, data) => layer.log.append(data),
   });
-  const { process } = container;
-  for (const stream of [process.stdout, process.stderr]) stream.on("data", (data: Buffer) => layer.log.append(data));
-  process.stdin.end();
+  container.process.stdin.end();
   const code = await container.exited;
   await removeMountPoints(layer.draft, [...host.binds.map((bind) => bind.path), "/run/script"]);
   if (code !== 0)

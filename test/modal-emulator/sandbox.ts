@@ -94,6 +94,7 @@ export class EmulatedSandbox {
   #network: SandboxNetwork | undefined;
   #doom: Result | undefined;
   #workdir = "/";
+  #committing = false;
   #lastActiveMs = Date.now();
 
   constructor(options: SandboxOptions, around: Surroundings) {
@@ -156,6 +157,10 @@ export class EmulatedSandbox {
       ],
       networkNamespace: network.namespacePath,
       hostname: "modal",
+      output: (descriptor, data) => {
+        this.log.append(descriptor, data);
+        this.output[descriptor - 1]?.append(data);
+      },
       ...(options.memoryMiB !== undefined && { memoryMiB: options.memoryMiB }),
     });
     this.#run(container);
@@ -165,14 +170,8 @@ export class EmulatedSandbox {
     this.container = container;
     this.stdin = new StdinByOffset(container.process);
     this.state = "running";
-    for (const [index, stream] of [container.process.stdout, container.process.stderr].entries()) {
-      stream.on("data", (data: Buffer) => {
-        this.log.append(index + 1, data);
-        this.output[index]?.append(data);
-      });
-    }
     this.#lastActiveMs = Date.now();
-    const commits = setInterval(() => void this.commit(), this.#around.commitEveryMs);
+    const commits = setInterval(() => void this.#commit(), this.#around.commitEveryMs);
     const watch = setInterval(() => {
       this.#watchIdleness();
       if (container.ranOutOfMemory()) this.end(outOfMemory);
@@ -237,8 +236,12 @@ export class EmulatedSandbox {
       this.end({ status: resultStatus.idleTimeout, exitcode: 137, exception: "Sandbox was idle" });
   }
 
-  async commit(): Promise<void> {
+  /** In the background: none is begun while one is at work. */
+  async #commit(): Promise<void> {
+    if (this.#committing) return;
+    this.#committing = true;
     for (const mount of this.mounts) await mount.commit();
+    this.#committing = false;
     this.#around.changed();
   }
 

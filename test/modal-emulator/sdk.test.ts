@@ -55,6 +55,17 @@ describe("the emulator and the SDK", { skip: reason ?? false }, () => {
       assert.equal(await sandbox.wait(), 7);
     });
 
+    test(`${backend}: a short life loses no output`, async () => {
+      for (let round = 0; round < 3; round++) {
+        const sandbox = await modal.create({ ...kind, command: ["sh", "-c", "echo quick; echo err >&2"] });
+        assert.equal(await sandbox.stdout.readText(), "quick\n");
+        assert.equal(await sandbox.stderr.readText(), "err\n");
+        assert.equal(await sandbox.wait(), 0);
+      }
+      const absent = await modal.create({ ...kind, command: ["no-such-program"] });
+      assert.equal(await absent.wait(), 127);
+    });
+
     test(`${backend}: names, tags, list`, async () => {
       const tags = { session: backend, role: "agent" };
       const sandbox = await modal.create({ ...kind, name: `named-${backend}`, tags });

@@ -163,6 +163,7 @@ async function failure(account: Account, wish: Wish, creation: string, error: un
   const known = modalError(error, `make the sandbox "${wish.name}"`);
   if (!uncertain.includes(statusOf(error))) return known;
   try {
+    await endByName(account, wish.modalName, creation);
     return known;
   } catch {
     return new SandboxError(`${known.message}. Modal may have made it all the same`, {
