@@ -2,7 +2,8 @@
  * How fast a large file comes out of a sandbox, beside `cat` over the same exec into a file that is flushed as well. The
  * pull also hashes on both sides, and cuts into frames.
  */
-import { open, rm } from "node:fs/promises";
+import { createWriteStream } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type { Provider, Sandbox } from "../../src/sandbox/provider.ts";
@@ -78,8 +79,7 @@ async function catTo(sandbox: Sandbox, to: string): Promise<void> {
   const process = await sandbox.exec(["cat", largePath]);
   process.stdin.end();
   process.stderr.resume();
-  await using file = await open(to, "w");
-  await pipeline(process.stdout, file.createWriteStream({ autoClose: false, flush: true }));
+  await pipeline(process.stdout, createWriteStream(to, { flush: true }));
 }
 
 async function manyFiles(provider: Provider, folder: string): Promise<Figures> {

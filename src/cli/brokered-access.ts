@@ -81,6 +81,18 @@ function storedToken(
   return { ...usualSecrets[which], ...(stored[which] !== undefined && { storedAs: stored[which] }) };
 }
 
+/** The secrets that a session of this configuration needs the provider to keep. */
+export function neededSecrets({ settings }: Config): StoredSecret[] {
+  const { secrets, secretNames, keyFile, keyCommand, github, huggingface, metrics } = settings;
+  const stored = secrets === "stored" ? secretNames : undefined;
+  const needed = [
+    keyFile === undefined && keyCommand === undefined ? storedToken(stored, "anthropic") : undefined,
+    github && storedToken(stored, "github", github.token),
+    (huggingface ?? metrics?.spaces) && storedToken(stored, "huggingface", huggingface?.token ?? metrics?.token),
+  ];
+  return needed.filter((secret) => secret !== undefined);
+}
+
 /** A key file or command that the user names goes before what is stored. */
 async function anthropicAccess(
   config: Config,

@@ -3,6 +3,7 @@ import { anthropicCredential, type Config, type Environment, userFilePath } from
 import { settingNames } from "../config/schema.ts";
 import { exitCodes, ModalSbError, messageOf } from "../errors.ts";
 import type { Provider, Requirement } from "../sandbox/provider.ts";
+import { neededSecrets } from "./brokered-access.ts";
 import type { Output } from "./output.ts";
 
 const marks = { ok: "ok     ", warning: "warning", missing: "MISSING" } as const;
@@ -15,10 +16,12 @@ export async function doctor(
   home: string,
   output: Output,
 ): Promise<number> {
+  const stored = provider.capabilities.storedSecrets ? neededSecrets(config) : [];
   const requirements = [
     nodeRequirement(),
-    ...(await provider.requirements()),
-    await keyRequirement(config, environment),
+    ...(await provider.requirements(stored)),
+    // one that the provider keeps is among its own
+    ...(stored.some(({ key }) => key === "ANTHROPIC_API_KEY") ? [] : [await keyRequirement(config, environment)]),
   ];
   const lines = requirements.flatMap(({ name, state, detail, remedy }) => [
     `${marks[state]}  ${name}: ${detail}`,

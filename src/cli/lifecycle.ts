@@ -1,10 +1,18 @@
 /** Runs the commands for sessions that run. */
 import { homedir } from "node:os";
 import { knownCredentials } from "../config/known-credentials.ts";
+import type { Environment } from "../config/load.ts";
+import { exitCodes } from "../errors.ts";
 import { type ChatOptions, configOf } from "./chat.ts";
 import type { LifecycleRequest } from "./lifecycle-commands.ts";
-import { openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
+import { type Chosen, openProviders, providerOfSession, unlessSilent } from "./providers.ts";
+
+interface Context {
+  environment: Environment;
+  output: Output;
+  stop: AbortSignal;
+}
 
 /** The exit code. Rejects with the reason of `stop` when that fires. */
 export async function runLifecycle(
@@ -13,23 +21,54 @@ export async function runLifecycle(
   stop: AbortSignal,
 ): Promise<number> {
   const { config, environment } = configOf(request.flags);
-  if (request.command === "attach") {
-    const { attach } = await import("./attach.ts");
-    return await attach(request, config, environment, output, stop);
+  await using undo = new AsyncDisposableStack();
+  const chosen = await openProviders(config, environment, output, undo);
+  const context = { environment, output, stop };
+  if (request.command === "ls") {
+    const { listSessions } = await import("./ls.ts");
+    return await listSessions(request, chosen, output);
   }
-  await using provider = await openProvider(config, environment);
+  if (request.command === "gc") {
+    const { collectOrphans } = await import("./gc.ts");
+    return await onEach(chosen, output, (one) => collectOrphans(request, one.provider, one.config, output));
+  }
+  if (request.command === "stop" && request.all) {
+    const { stopSessions } = await import("./stop.ts");
+    return await onEach(chosen, output, (one) => stopSessions(request, { ...one, ...context }));
+  }
+  return await runOnSession(request, await providerOfSession(request.session, chosen, output), context);
+}
+
+/** The first exit code that is a failure's. */
+async function onEach(
+  chosen: readonly Chosen[],
+  output: Output,
+  run: (one: Chosen) => Promise<number>,
+): Promise<number> {
+  let exitCode: number = exitCodes.success;
+  for (const [index, one] of chosen.entries()) {
+    const tried = async () => {
+      exitCode ||= await run(one);
+    };
+    if (index === 0) await tried();
+    else await unlessSilent(one.config, output, tried);
+  }
+  return exitCode;
+}
+
+async function runOnSession(
+  request: Exclude<LifecycleRequest, { command: "ls" | "gc" }>,
+  { provider, config }: Chosen,
+  { environment, output, stop }: Context,
+): Promise<number> {
   switch (request.command) {
-    case "ls": {
-      const { listSessions } = await import("./ls.ts");
-      return await listSessions(request, provider, config, output);
+    case "attach": {
+      const { attach } = await import("./attach.ts");
+      return await attach(request, config, environment, output, stop);
     }
     case "stop": {
       const { stopSessions } = await import("./stop.ts");
       return await stopSessions(request, { provider, config, environment, output, stop });
-    }
-    case "gc": {
-      const { collectOrphans } = await import("./gc.ts");
-      return await collectOrphans(request, provider, config, output);
     }
     case "logs": {
       const { showLogs } = await import("./logs.ts");

@@ -1,12 +1,12 @@
 /** Running sandboxes by session: how long, until when, for how much, and who holds them. */
 import { resolve } from "node:path";
-import type { Config } from "../config/load.ts";
 import { exitCodes } from "../errors.ts";
 import type { Provider, SandboxRecord } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
 import { sessionsByTime, spendingOf } from "./accounts.ts";
 import { table } from "./metrics-words.ts";
 import type { Output } from "./output.ts";
+import { type Chosen, unlessSilent } from "./providers.ts";
 import { holderOf, listSandboxes, type Standing, sessionsOf, spentOn, standingOf } from "./running.ts";
 import { dollars, spanWords } from "./spans.ts";
 
@@ -19,6 +19,8 @@ export interface ListRequest {
 interface Row {
   /** undefined: a sandbox that no session made */
   session: string | undefined;
+  /** the provider's name; undefined: the session does not run */
+  on?: string;
   /** undefined: the session does not run */
   sandbox?: SandboxRecord;
   standing?: Standing;
@@ -26,34 +28,51 @@ interface Row {
   modelUsd: number | undefined;
 }
 
-/** Prints a table with its sums, or a JSON object a line. Throws a SandboxError when the provider does not answer. */
+/** Prints a table with its sums, or a JSON object a line. Throws a SandboxError when the first provider does not answer. */
 export async function listSessions(
   { json, all }: ListRequest,
-  provider: Provider,
-  config: Config,
+  chosen: readonly Chosen[],
   output: Output,
 ): Promise<number> {
-  const records = await listSandboxes(provider);
   const now = Date.now();
   const rows: Row[] = [];
+  for (const [index, one] of chosen.entries()) {
+    const look = async () => void rows.push(...(await runningRows(one, now)));
+    if (index === 0) await look();
+    else await unlessSilent(one.config, output, look);
+  }
+  if (all) rows.push(...(await endedRows(rows, chosen)));
+  if (json) for (const row of rows) output.data(`${JSON.stringify(jsonOf(row, now))}\n`);
+  else output.data(rows.length === 0 ? emptyWords(chosen) : tableOf(rows, now));
+  return exitCodes.success;
+}
+
+async function runningRows({ provider, config }: Chosen, now: number): Promise<Row[]> {
+  const records = await listSandboxes(provider);
+  const rows: Row[] = [];
+  const on = provider.name;
   for (const running of sessionsOf(records)) {
     const holder = await holderOf(running, provider, resolve(config.settings.stateFolder));
     const modelUsd = await modelSpending(running.name, provider);
     for (const sandbox of running.sandboxes) {
-      rows.push({ session: running.name, sandbox, standing: standingOf(sandbox, holder, now), modelUsd });
+      rows.push({ session: running.name, on, sandbox, standing: standingOf(sandbox, holder, now), modelUsd });
     }
   }
   const listed = new Set(rows.map(({ sandbox }) => sandbox?.id));
-  for (const sandbox of records) if (!listed.has(sandbox.id)) rows.push(sessionless(sandbox));
-  if (all) {
-    const running = new Set(rows.map(({ session }) => session));
-    for (const session of sessionsByTime(config)) {
-      if (!running.has(session)) rows.push({ session, modelUsd: await modelSpending(session, provider) });
-    }
+  const others = records.filter(({ id }) => !listed.has(id));
+  return [...rows, ...others.map((sandbox) => ({ ...sessionless(sandbox), on }))];
+}
+
+async function endedRows(running: readonly Row[], chosen: readonly Chosen[]): Promise<Row[]> {
+  const names = new Set(running.map(({ session }) => session));
+  const rows: Row[] = [];
+  const [first] = chosen;
+  for (const session of first ? sessionsByTime(first.config) : []) {
+    if (names.has(session)) continue;
+    const known = await Promise.all(chosen.map(({ provider }) => modelSpending(session, provider)));
+    rows.push({ session, modelUsd: known.find((usd) => usd !== undefined) });
   }
-  if (json) for (const row of rows) output.data(`${JSON.stringify(jsonOf(row, now))}\n`);
-  else output.data(rows.length === 0 ? emptyWords(provider) : tableOf(rows, now));
-  return exitCodes.success;
+  return rows;
 }
 
 function sessionless(sandbox: SandboxRecord): Row {
@@ -70,37 +89,38 @@ async function modelSpending(session: string, provider: Provider): Promise<numbe
   return folder === undefined ? undefined : spendingOf(session, folder).usd;
 }
 
-function emptyWords(provider: Provider): string {
-  return `No sandbox is running (provider: ${provider.name}). Start one with modal-sb; modal-sb ls --all also lists past sessions.\n`;
+function emptyWords(chosen: readonly Chosen[]): string {
+  const names = chosen.map(({ provider }) => provider.name).join(", ");
+  return `No sandbox is running (${names}). Start one with modal-sb; modal-sb ls --all also lists past sessions.\n`;
 }
 
-function jsonOf({ session, sandbox, standing, modelUsd }: Row, now: number): object {
+function jsonOf({ session, on, sandbox, standing, modelUsd }: Row, now: number): object {
   if (!sandbox) return { session, state: "ended", modelUsd };
   const { id, name, role, startedAt, endsAt, gpu, usdPerHour } = sandbox;
   return {
-    ...{ session, role, id, name, ...(standing ?? { state: "unknown" }) },
+    ...{ session, on, role, id, name, ...(standing ?? { state: "unknown" }) },
     ...{ startedAt, ageSeconds: Math.round((now - Date.parse(startedAt)) / 1000), endsAt, gpu, usdPerHour },
     ...{ spentUsd: spentOn(sandbox, now), modelUsd },
   };
 }
 
 /** age, ends in, $/hour, spent, model */
-const rightColumns: ReadonlySet<number> = new Set([3, 5, 6, 7, 8]);
+const rightColumns: ReadonlySet<number> = new Set([4, 6, 7, 8, 9]);
 
 function tableOf(rows: readonly Row[], now: number): string {
-  const head = ["session", "role", "state", "age", "gpu", "ends in", "$/hour", "spent", "model", "id"];
+  const head = ["session", "on", "role", "state", "age", "gpu", "ends in", "$/hour", "spent", "model", "id"];
   const seen = new Set<string | undefined>();
   const cells = rows.map((row) => {
-    const { session, sandbox, standing, modelUsd } = row;
+    const { session, on = "-", sandbox, standing, modelUsd } = row;
     // once a session
     const model = seen.has(session) || modelUsd === undefined ? "-" : dollars(modelUsd);
     seen.add(session);
-    if (!sandbox) return [session ?? "-", "-", "ended", "-", "-", "-", "-", "-", model, "-"];
+    if (!sandbox) return [session ?? "-", on, "-", "ended", "-", "-", "-", "-", "-", model, "-"];
     const { role, startedAt, gpu = "-", endsAt, usdPerHour, id } = sandbox;
     const endsIn = endsAt === undefined ? "-" : spanWords(Date.parse(endsAt) - now);
     const spent = spentOn(sandbox, now);
     return [
-      ...[session ?? "-", role, stateWords(standing), spanWords(now - Date.parse(startedAt)), gpu, endsIn],
+      ...[session ?? "-", on, role, stateWords(standing), spanWords(now - Date.parse(startedAt)), gpu, endsIn],
       ...[usdPerHour, spent].map((usd) => (usd === undefined ? "-" : dollars(usd))),
       ...[model, id],
     ];

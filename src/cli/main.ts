@@ -34,7 +34,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     verbose = parsed.verbose;
     return await run(parsed.request, output, stop.signal);
   } catch (error) {
-    if (error instanceof StoppedBySignal) return error.exitCode;
+    if (error instanceof StoppedBySignal) {
+      if (output.isTerminal) output.note("\nended by another process");
+      return error.exitCode;
+    }
     // commander has written its own words
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.success : exitCodes.usage;
     const { text, exitCode } = formatError(error, verbose);

@@ -56,7 +56,9 @@ export async function shell(
   try {
     if (argv.length === 0 && output.isTerminal) {
       output.note(
-        output.dim(`a shell in ${sandbox.name}'s sandbox; lines only, no full-screen programs; Ctrl-D leaves`),
+        output.dim(
+          `a shell in the sandbox of "${sandbox.tags["session"]}": lines only, no full-screen programs; Ctrl-D leaves`,
+        ),
       );
     }
     const command = argv.length > 0 ? argv : ["bash", "-c", interactiveScript];

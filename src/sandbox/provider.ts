@@ -212,8 +212,8 @@ export interface CreateOptions {
 export interface Provider extends AsyncDisposable {
   readonly name: string;
   readonly capabilities: Capabilities;
-  /** What is there and what is missing, for `doctor`; the checks really run. */
-  requirements(): Promise<Requirement[]>;
+  /** What is there and what is missing, for `doctor`, these secrets included; the checks really run. */
+  requirements(secrets?: readonly StoredSecret[]): Promise<Requirement[]>;
   create(spec: SandboxSpec, options?: CreateOptions): Promise<Sandbox>;
   /** Where a sandbox's main process listens so that `port` is served: a unix socket's path, or "0.0.0.0:8080". */
   listenAt(port: number): string;

@@ -107,7 +107,7 @@ async function* logItems(cloud: Cloud, { sandboxId }: Sandbox, signal: AbortSign
     try {
       for await (const batch of cpClient.sandboxGetLogs(request, { signal })) {
         lastEntryId = batch.entryId;
-        for (const { data } of batch.items) if (data) yield data;
+        for (const { data } of batch.items) yield data;
         if (batch.eof) return;
       }
     } catch (error) {

@@ -79,7 +79,8 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   ]);
   const child = spawn(command[0] as string, command.slice(1), {
     cwd: "/",
-    env: { ...options.env },
+    // bubblewrap stays in the sandbox as process 1, where its environment can be read: it gets the sandbox's as arguments
+    env: { PATH: process.env["PATH"] },
     stdio: ["pipe", "pipe", "pipe", "pipe", "pipe"],
   });
   const exited = once(child, "close").then(([code, signal]: unknown[]) =>
@@ -108,6 +109,7 @@ function bubblewrapArguments(options: ContainerOptions, mountPoint: string): str
   return [
     ...["--bind", mountPoint, "/", "--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/dev/shm"],
     ...options.binds.flatMap((bind) => [bind.readOnly ? "--ro-bind" : "--bind", bind.hostPath, bind.path]),
+    ...["--clearenv", ...Object.entries(options.env).flatMap(([name, value]) => ["--setenv", name, value])],
     ...["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", options.hostname],
     ...["--die-with-parent", "--new-session", "--info-fd", "3"],
     ...["--cap-drop", "ALL", ...capabilities.flatMap((name) => ["--cap-add", `CAP_${name.toUpperCase()}`])],

@@ -3,6 +3,7 @@
 import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { once } from "node:events";
 import { constants } from "node:os";
+import type { Readable } from "node:stream";
 import type { Exec } from "./container.ts";
 import { OutputLog } from "./output-log.ts";
 
@@ -32,8 +33,17 @@ function statusOf(code: number | null, signal: NodeJS.Signals | null): ExitStatu
   return signal ? { signal: constants.signals[signal] } : { code: code ?? 0 };
 }
 
-function keep(stream: NodeJS.ReadableStream, log: OutputLog, wanted: boolean): void {
-  stream.on("data", (data: Buffer) => wanted && log.append(data));
+/** As a pipe holds it: a process whose output nobody reads waits. */
+const heldBytes = 64 * 1024;
+
+function keep(stream: Readable, log: OutputLog, wanted: boolean): void {
+  stream.on("data", (data: Buffer) => {
+    if (!wanted) return;
+    log.append(data);
+    if (log.unread < heldBytes) return;
+    stream.pause();
+    void log.readOn().then(() => stream.resume());
+  });
   stream.on("close", () => log.end());
 }
 

@@ -4,17 +4,17 @@ import { EventEmitter, once } from "node:events";
 export interface Piece {
   offset: number;
   data: Buffer;
-  atMs: number;
 }
 
 export class OutputLog {
   readonly #pieces: Piece[] = [];
   readonly #events = new EventEmitter().setMaxListeners(0);
   #size = 0;
+  #readUntil = 0;
   #ended = false;
 
   append(data: Buffer): void {
-    this.#pieces.push({ offset: this.#size, data, atMs: Date.now() });
+    this.#pieces.push({ offset: this.#size, data });
     this.#size += data.length;
     this.#events.emit("change");
   }
@@ -28,8 +28,14 @@ export class OutputLog {
     return this.#size;
   }
 
-  get pieces(): readonly Piece[] {
-    return this.#pieces;
+  /** Bytes that no reader has asked for the rest of. */
+  get unread(): number {
+    return this.#size - this.#readUntil;
+  }
+
+  /** The next time that a reader goes on. */
+  async readOn(): Promise<void> {
+    await once(this.#events, "read");
   }
 
   /** From the byte at `offset` on, until the end or the signal. The last piece read may be a part of one written. */
@@ -41,7 +47,9 @@ export class OutputLog {
       if (piece) {
         index++;
         const skip = Math.max(0, offset - piece.offset);
-        yield { offset: piece.offset + skip, data: piece.data.subarray(skip), atMs: piece.atMs };
+        yield { offset: piece.offset + skip, data: piece.data.subarray(skip) };
+        this.#readUntil = Math.max(this.#readUntil, piece.offset + piece.data.length);
+        this.#events.emit("read");
       } else if (this.#ended) {
         return;
       } else {

@@ -10,7 +10,7 @@ import { ulid } from "./ids.ts";
 import type { BuiltImage } from "./image-store.ts";
 import type { Network, NetworkPolicy, SandboxNetwork } from "./network/network.ts";
 import { OutputLog } from "./output-log.ts";
-import { SyncDoor } from "./sync-door.ts";
+import { PlatformFolder } from "./platform-folder.ts";
 import { type EmulatedVolume, VolumeMount } from "./volume.ts";
 
 /** GenericResult.GenericStatus */
@@ -138,7 +138,7 @@ export class EmulatedSandbox {
     const network = await this.#around.network.open(options.policy);
     this.#network = network;
     this.#cleanup.use(network);
-    const door = await SyncDoor.open(join(folder, "door"), (path) => this.#sync(path));
+    const door = await PlatformFolder.open(join(folder, "door"), (path) => this.#sync(path));
     this.#cleanup.use(door);
     for (const port of options.ports) this.tunnels.push({ containerPort: port, ...(await network.tunnel(port)) });
     this.#breakTunnels(network);
@@ -240,8 +240,11 @@ export class EmulatedSandbox {
   async #commit(): Promise<void> {
     if (this.#committing) return;
     this.#committing = true;
-    for (const mount of this.mounts) await mount.commit();
-    this.#committing = false;
+    try {
+      for (const mount of this.mounts) await mount.commit();
+    } finally {
+      this.#committing = false;
+    }
     this.#around.changed();
   }
 

@@ -25,7 +25,7 @@ interface Line {
 export interface Creations {
   /** Writes the intent. Throws a SandboxError when there were too many in the last hour, or it cannot be written. */
   intend(intent: Intent): void;
-  /** Writes what became of it. */
+  /** Writes what became of it; never throws, for it has been made. */
   made(name: string, id: string): void;
 }
 
@@ -43,7 +43,13 @@ export function openCreations(stateFolder: string, perHour: number): Creations {
       }
       append(path, { at: new Date().toISOString(), name, role, ...(gpu !== undefined && { gpu }) });
     },
-    made: (name, id) => append(path, { at: new Date().toISOString(), name, id }),
+    made(name, id) {
+      try {
+        append(path, { at: new Date().toISOString(), name, id });
+      } catch {
+        // the intent is there, and Modal has the sandbox's tags
+      }
+    },
   };
 }
 

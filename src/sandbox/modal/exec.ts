@@ -12,7 +12,7 @@ import { modalError } from "./modal-error.ts";
 const maxArguments = 65_536;
 const startMs = 60_000;
 /** one message to Modal; larger ones are refused somewhere between 2 and 16 MiB */
-const maxWriteBytes = 0.5;
+const maxWriteBytes = 1024 * 1024;
 const bufferBytes = 256 * 1024;
 /** what the streams of a sandbox that has ended may take to give what they still hold */
 const drainMs = 2000;

@@ -4,7 +4,7 @@
  * the real one does.
  */
 import { once } from "node:events";
-import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 
@@ -27,7 +27,7 @@ exit 0 if @paths && !@others;
 exec $real, grep({ /^-/ } @ARGV), @others;
 `;
 
-export class SyncDoor {
+export class PlatformFolder {
   readonly #server: Server;
   /** for the sandbox */
   readonly binds: { path: string; hostPath: string; readOnly: boolean }[];
@@ -41,10 +41,12 @@ export class SyncDoor {
   }
 
   /** `sync`: commits the volume that the path is on, and says whether it is on one */
-  static async open(folder: string, sync: (path: string) => Promise<boolean>): Promise<SyncDoor> {
+  static async open(folder: string, sync: (path: string) => Promise<boolean>): Promise<PlatformFolder> {
     await mkdir(join(folder, ".bin"), { recursive: true });
     await writeFile(join(folder, "asking-sync"), program, { mode: 0o755 });
     await copyFile("/usr/bin/sync", join(folder, ".bin/sync"));
+    await copyFile(join(import.meta.dirname, "fs-tools.py"), join(folder, ".bin/modal-sandbox-fs-tools"));
+    await chmod(join(folder, ".bin/modal-sandbox-fs-tools"), 0o755);
     const server = createServer((socket) => {
       socket.on("error", () => {});
       let asked = "";
@@ -59,7 +61,7 @@ export class SyncDoor {
     });
     server.listen(join(folder, "door"));
     await once(server, "listening");
-    return new SyncDoor(server, folder);
+    return new PlatformFolder(server, folder);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
