@@ -56,7 +56,7 @@ clients = new module.Clients({
 if (config.lifetimeMs !== undefined) {
   warnBeforeEnd(config.lifetimeMs, ({ minutes, ...message }) => {
     // a conversation that never began has nothing to save
-    if (!session.canResume()) return;
+    if (!session.canResume() && conversation.runningTurnId === null) return;
     emit({ type: "status", kind: "notice", message: `This sandbox ends in ${minutes} min; the agent is told` });
     conversation.take({ type: "user", ...message });
   });

@@ -25,10 +25,10 @@ export function warnBeforeEnd(lifetimeMs: number, warn: (warning: LifetimeWarnin
       turnId: `lifetime-${randomUUID()}`,
       nonce: randomBytes(16).toString("hex"),
       minutes,
-      text: `<system-reminder>This sandbox ends in ${minutes} min, because its lifetime is over. Whatever runs then is killed. The
+      text: `(From modal-sb, not from the user.) This sandbox ends in ${minutes} min, because its lifetime is over. Whatever runs then is killed. The
 next message continues this conversation in a new sandbox with the same /data and /app; everything else is gone. Now
 make sure that a running training has a checkpoint below /data from which it can resume, note in one file there how to
-resume it, and answer with one or two sentences. Start nothing long.</system-reminder>`,
+resume it, and answer with one or two sentences. Start nothing long.`,
     });
   }, delayMs).unref();
 }

@@ -3,6 +3,7 @@ import { type Config, hostSources, loadConfig } from "../config/load.ts";
 import type { SettingName } from "../config/schema.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
+import { costLine } from "./cost-line.ts";
 import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
 import { isToBeLeft, leave, refuseToLeave } from "./leave.ts";
 import { runLines } from "./lines.ts";
@@ -80,6 +81,7 @@ export async function converse(
   });
   const runTurn = async (text: string) => {
     sandboxLost = false;
+    hasRun = true;
     const end = await session.runTurn(text);
     // a session that cannot start has said why in the best words
     if (end.result === "error" && !sandboxLost && message !== undefined) await session.ready;
@@ -93,7 +95,13 @@ export async function converse(
     display.endTurn();
     return outcomeOf(end, sandboxLost).exitCode;
   });
-  const statusLine = () => syncLine(session.metrics(), Date.now());
+  let hasRun = false;
+  const statusLine = async () => {
+    // before the first turn nobody waits for the session's start
+    const spending = hasRun ? await session.spending() : undefined;
+    const lines = [costLine(spending), syncLine(session.metrics(), Date.now())].filter((line) => line !== undefined);
+    return lines.length === 0 ? undefined : lines.join("\n");
+  };
   const work = isRepl
     ? runRepl(session, output, { runTurn, statusLine, inherited })
     : unattended(session, output, { message, runTurn, inherited });

@@ -2,11 +2,11 @@
 import { homedir } from "node:os";
 import { knownCredentials } from "../config/known-credentials.ts";
 import type { Environment } from "../config/load.ts";
-import { exitCodes } from "../errors.ts";
+import { exitCodes, ModalSbError } from "../errors.ts";
 import { type ChatOptions, configOf } from "./chat.ts";
 import type { LifecycleRequest } from "./lifecycle-commands.ts";
 import type { Output } from "./output.ts";
-import { type Chosen, openProviders, providerOfSession, unlessSilent } from "./providers.ts";
+import { type Chosen, openProviders, providerOfSession } from "./providers.ts";
 
 interface Context {
   environment: Environment;
@@ -39,20 +39,24 @@ export async function runLifecycle(
   return await runOnSession(request, await providerOfSession(request.session, chosen, output), context);
 }
 
-/** The first exit code that is a failure's. */
+/** One after the other, all of them; then the first failure. */
 async function onEach(
   chosen: readonly Chosen[],
   output: Output,
   run: (one: Chosen) => Promise<number>,
 ): Promise<number> {
   let exitCode: number = exitCodes.success;
-  for (const [index, one] of chosen.entries()) {
-    const tried = async () => {
+  let failure: ModalSbError | undefined;
+  for (const one of chosen) {
+    if (chosen.length > 1) output.note(output.bold(`${one.provider.name}:`));
+    try {
       exitCode ||= await run(one);
-    };
-    if (index === 0) await tried();
-    else await unlessSilent(one.config, output, tried);
+    } catch (error) {
+      if (!(error instanceof ModalSbError)) throw error;
+      failure ??= error;
+    }
   }
+  if (failure) throw failure;
   return exitCode;
 }
 

@@ -8,7 +8,7 @@ import { sanitizeText } from "../sanitize.ts";
 import { sessionIdOf } from "../session/session-file.ts";
 import { lastEvents } from "./last-events.ts";
 import type { Output } from "./output.ts";
-import { chooseSession, type RunningSession, runningSessions } from "./running.ts";
+import { chooseSession, continuing, type RunningSession, runningSessions } from "./running.ts";
 
 export interface LogsRequest {
   session: string | undefined;
@@ -43,7 +43,7 @@ export async function showLogs(
       );
     if (role === undefined || role === "agent") await showEvents(chosen.name, provider, config, output);
   }
-  output.note(output.dim(`More: ${placesOf(chosen.name).join(" · ")}`));
+  output.note(output.dim(`More: ${placesOf(chosen.name, config).join(" · ")}`));
   return exitCodes.success;
 }
 
@@ -72,11 +72,11 @@ async function showEvents(name: string, provider: Provider, config: Config, outp
   output.data(withNewline(lines.join("\n")));
 }
 
-function placesOf(name: string): string[] {
+function placesOf(name: string, config: Config): string[] {
   return [
     `modal-sb audit ${name} (requests to the proxy)`,
     `modal-sb metrics ${name}`,
-    `modal-sb --session ${name} (the conversation)`,
+    `${continuing(name, config)} (the conversation)`,
   ];
 }
 

@@ -85,6 +85,8 @@ function sessionless(sandbox: SandboxRecord): Row {
 }
 
 async function modelSpending(session: string, provider: Provider): Promise<number | undefined> {
+  // elsewhere the ledger is not on this machine either
+  if (!provider.capabilities.sharedVolumes) return undefined;
   const folder = (await provider.peek(`${session}-audit`))?.hostPath;
   return folder === undefined ? undefined : spendingOf(session, folder).usd;
 }

@@ -44,7 +44,7 @@ export async function openConfiguredSession(options: OpenOptions): Promise<Sessi
     maxTurns: settings.maxTurns,
     ...(settings.instructions !== undefined && { instructions: instructionsFolder(config) }),
     egressHostnames: hostnamesOf(settings.egress),
-    limits: limitsOf(settings),
+    limits: lifetimeWithin(limitsOf(settings), provider),
     ...machineOf(settings, provider),
     ...(options.attachOnly && { attachOnly: true }),
     knownCredentials: knownCredentials(environment, homedir()),
@@ -56,6 +56,13 @@ export async function openConfiguredSession(options: OpenOptions): Promise<Sessi
 export function limitsOf(settings: Config["settings"]): Limits {
   const { memoryMiB, processes, fileSizeMiB, lifetimeMinutes } = settings;
   return { memoryMiB, processes, fileSizeMiB, lifetimeMs: lifetimeMinutes * 60_000 };
+}
+
+function lifetimeWithin(
+  limits: Limits,
+  { capabilities: { maxLifetimeMs = Number.POSITIVE_INFINITY } }: Provider,
+): Limits {
+  return { ...limits, lifetimeMs: Math.min(limits.lifetimeMs, maxLifetimeMs) };
 }
 
 /** What was asked for; a provider that lets nothing be chosen still gets the GPUs, to refuse them. */

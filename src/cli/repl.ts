@@ -15,7 +15,7 @@ export interface ReplParts {
   /** sends a message and shows what follows */
   runTurn: (text: string) => Promise<unknown>;
   /** shown above each prompt */
-  statusLine: () => string | undefined;
+  statusLine: () => Promise<string | undefined>;
   /** the turn that was running already; undefined: none */
   inherited: Promise<unknown> | undefined;
 }
@@ -31,7 +31,7 @@ export async function runRepl(
   process.on("SIGINT", () => {});
   if (inherited) await untilInterruptedTwice(session, output, Promise.race([inherited, failureOf(session)]));
   for (;;) {
-    const status = statusLine();
+    const status = await statusLine();
     if (status !== undefined) output.note(output.dim(status));
     const line = await Promise.race([readMessage(history), failureOf(session)]);
     if (line === "leave") return exitCodes.success;

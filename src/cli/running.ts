@@ -1,6 +1,7 @@
 /** Sessions with running sandboxes: which there are, and who holds them. */
 import { hostname } from "node:os";
 import type { Config } from "../config/load.ts";
+import { defaults } from "../config/schema.ts";
 import { BusyError, messageOf, SandboxError, UsageError } from "../errors.ts";
 import type { Provider, Sandbox, SandboxRecord, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
@@ -62,12 +63,19 @@ export function chooseSession(
   checkSessionName(asked);
   const known = sessionsByTime(config);
   if (known.includes(asked)) {
-    throw new UsageError(`The session "${asked}" is not running`, { hint: `modal-sb --session ${asked} continues it` });
+    throw new UsageError(`The session "${asked}" is not running`, {
+      hint: `${continuing(asked, config)} continues it`,
+    });
   }
   const near = nearest(asked, [...new Set([...names, ...known])]);
   throw new UsageError(`There is no session "${asked}"`, {
     hint: near.length === 0 ? which : `did you mean ${near.join(", ")}?`,
   });
+}
+
+/** The command that goes on with a session that does not run. */
+export function continuing(session: string, { settings: { provider } }: Config): string {
+  return `modal-sb${provider === defaults.provider ? "" : ` --on ${provider}`} --session ${session}`;
 }
 
 /** A hand on the agent's sandbox of a running session; `chooseSession` says what may be wrong. Release it at the end. */

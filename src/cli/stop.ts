@@ -13,6 +13,7 @@ import { limitsOf } from "./open.ts";
 import type { Output } from "./output.ts";
 import {
   chooseSession,
+  continuing,
   holderOf,
   listSandboxes,
   type RunningSession,
@@ -91,7 +92,7 @@ async function stopOne(session: RunningSession, context: StopContext): Promise<v
   } finally {
     await lock?.[Symbol.asyncDispose]();
   }
-  for (const line of stoppedWords(session, Date.now())) output.note(line);
+  for (const line of stoppedWords(session, config, Date.now())) output.note(line);
 }
 
 /** SIGTERM to the process that has the session, which then ends it in its own order; resolves when it is gone. */
@@ -162,7 +163,8 @@ function isModalSb(pid: number): boolean {
 
 /** The agent first, so that its last rows are on their volume; the proxy last, for whoever still asks it. */
 async function endInOrder({ name, sandboxes }: RunningSession, context: StopContext): Promise<void> {
-  const { provider } = context;
+  const { provider, output } = context;
+  output.note(output.dim(`ending the session "${name}": its agent has ${agentGraceMs / 1000} s to save its work …`));
   const end = async (role: Role, graceMs: number) => {
     for (const record of sandboxes.filter((sandbox) => sandbox.role === role)) {
       await (await provider.open(record))?.terminate({ graceMs });
@@ -196,13 +198,13 @@ async function sendLastMetrics(
   }
 }
 
-function stoppedWords({ name, sandboxes }: RunningSession, now: number): string[] {
+function stoppedWords({ name, sandboxes }: RunningSession, config: Config, now: number): string[] {
   const costs = sandboxes.map((record) => spentOn(record, now) ?? 0);
   const sum = costs.reduce((all, one) => all + one, 0);
   const words = (record: SandboxRecord) =>
     `${record.role} ${record.id} (${spanWords(now - Date.parse(record.startedAt))})`;
   return [
     `Stopped "${name}": ${sandboxes.map(words).join(", ")}${sum > 0 ? `; about ${dollars(sum)} by list price` : ""}.`,
-    `The conversation is kept: modal-sb --session ${name}`,
+    `The conversation is kept: ${continuing(name, config)}`,
   ];
 }

@@ -11,12 +11,14 @@ import { ProgressLine, sizeWords } from "./transfer-progress.ts";
 export interface TransferRequest {
   session: string;
   from: string;
-  /** undefined: the working directory of the side that gets it */
+  /** undefined: the working folder on this machine, /app in the sandbox */
   to: string | undefined;
   /** replace files that are there with other content */
   force: boolean;
 }
 
+/** the agent's working directory */
+const defaultPushTarget = "/app";
 /** names that are listed of each kind */
 const maxNames = 10;
 
@@ -32,7 +34,7 @@ export function pullFiles(
 
 /** The same, and 7 when a file contains one of `credentials`; then nothing was sent. */
 export function pushFiles(
-  { from, to = ".", force }: TransferRequest,
+  { from, to = defaultPushTarget, force }: TransferRequest,
   sandbox: Sandbox,
   credentials: ReadonlyMap<string, Secret>,
   output: Output,

@@ -188,6 +188,8 @@ interface Capabilities {
   sharedVolumes: boolean;
   /** true when the provider keeps credentials by name: see StoredSecret */
   storedSecrets: boolean;
+  /** longest lifetime of a sandbox, in milliseconds; undefined: any */
+  maxLifetimeMs?: number;
   /** true when SQLite may write to a volume: nothing that it committed there is lost with the sandbox */
   databasesOnVolumes: boolean;
 }

@@ -4,6 +4,7 @@ import type { Limits, Machine, Provider, StoredSecret } from "../sandbox/provide
 import type { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import type { SyncerOptions } from "../syncer/syncer.ts";
+import type { Spending } from "./spending.ts";
 
 /** What the host itself reports between the agent's events. */
 interface HostNotice {
@@ -169,6 +170,8 @@ export interface Session extends AsyncDisposable {
    * volume meanwhile. Dispose of the session afterwards. Throws a UsageError where sandboxes cannot be left.
    */
   detach(): Promise<Date>;
+  /** What it has cost; undefined when it is not running, or does not answer. */
+  spending(): Promise<Spending | undefined>;
   /** How the metrics stand; undefined: they go nowhere, or nothing is known yet. */
   metrics(): SyncSummary | undefined;
 }

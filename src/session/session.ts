@@ -19,6 +19,7 @@ import { noteToAgent, wordsOf } from "./proxy-notices.ts";
 import type { ProxyNotice } from "./proxy-role.ts";
 import { type Running, type RunningParts, releaseRunning, startRunning, stopRunning } from "./running.ts";
 import { checkSessionName, sessionIdOf } from "./session-file.ts";
+import { type Spending, spendingOf } from "./spending.ts";
 import { syncerSecrets } from "./syncer-role.ts";
 
 export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
@@ -160,6 +161,11 @@ class RunningSession implements Session {
     this.#isLeft = true;
     await releaseRunning(running, until.getTime() - Date.now());
     return until;
+  }
+
+  async spending(): Promise<Spending | undefined> {
+    const running = await this.#start?.catch(() => undefined);
+    return running && (await spendingOf(this.#options.provider, this.name, running.proxy).catch(() => undefined));
   }
 
   metrics(): SyncSummary | undefined {

@@ -278,3 +278,26 @@ async function processes(): Promise<{ pid: number; command: string; environment:
     pids.map(async (pid) => ({ pid, command: await read(pid, "cmdline"), environment: await read(pid, "environ") })),
   );
 }
+
+test("before the sandbox's end the agent is told in a turn of its own, behind the one that runs", async () => {
+  await using folder = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  await using daemon = await RunningDaemon.start({ folder: folder.path, origin: api.origin, lifetimeMs: 8000 });
+  await using client = await daemon.attach();
+  // until the warning waits behind it
+  const running = client.say("!slow 60 100");
+  const { turnId } = await client.waitFor("turn_queued", (event) => event.turnId.startsWith("lifetime-"));
+  await client.waitFor("status", ({ message }) => /This sandbox ends in 1 min/.test(message));
+  assert.equal((await running.end).result, "success");
+  const end = await client.waitFor("END_TURN", (event) => event.turnId === turnId);
+  assert.match(end.text, /turn 2: You said: \(From modal-sb, not from the user.\) This sandbox ends in 1 min/);
+});
+
+test("a message that comes twice with one turn's id is one turn", () =>
+  withDaemon(async ({ client }) => {
+    const { turnId, end } = client.say("once");
+    client.send({ type: "user", turnId, nonce: "other", text: "once" });
+    client.send({ type: "user", turnId, nonce: "other", text: "once" });
+    await end;
+    assert.equal((await client.say("next").end).text, "turn 2: You said: next");
+  }));

@@ -23,6 +23,8 @@ export interface DaemonOptions {
   maxTurns?: number;
   /** where copies of trackio's databases go */
   metricsFolder?: string;
+  /** of its sandbox, in milliseconds */
+  lifetimeMs?: number;
 }
 
 /** A client of the daemon's socket, which remembers what it got. */
@@ -107,6 +109,7 @@ export class RunningDaemon implements AsyncDisposable {
       cwd: join(folder, "app"),
       metricsFolder,
       maxTurns,
+      ...(options.lifetimeMs !== undefined && { lifetimeMs: options.lifetimeMs }),
     };
     const child = spawn(process.execPath, [daemonPath], {
       stdio: ["ignore", "ignore", "pipe"],

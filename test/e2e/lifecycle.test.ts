@@ -71,7 +71,7 @@ test("ls: a friendly sentence, then each sandbox with the process that has it, t
     await using talk = await Talk.begin(user, "one");
     const { code, stdout } = await user.run(["ls"]);
     assert.equal(code, 0);
-    assert.match(stdout, new RegExp(`one +agent +process ${talk.child.pid} +\\d+ s +23 h 59 min`));
+    assert.match(stdout, new RegExp(`one +local +agent +process ${talk.child.pid} +\\d+ s +23 h 59 min`));
     assert.match(stdout, /2 sandboxes of 1 session · \$0\.\d+ for the model/);
     const rows = await listed(user);
     assert.deepEqual(rows.map(({ role, state, pid }) => [role, state, pid]).sort(), [

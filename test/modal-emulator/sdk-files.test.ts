@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type Emulator, startEmulator, whyNot } from "./emulator.ts";
-import { type Connection, connect, output, printed } from "./sdk-client.ts";
+import { type Connection, connect, output } from "./sdk-client.ts";
 
 const reason = await whyNot();
 

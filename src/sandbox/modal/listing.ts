@@ -68,10 +68,8 @@ async function tagsOfListed({ client }: Account, info: Listed): Promise<Tags> {
   return await within(answerMs, "for a sandbox's tags", () => sandbox.getTags());
 }
 
-/** As the server compares them: cut to the length that it takes. */
 function includesAll(tags: Tags, wanted: Tags): boolean {
-  const encoded = encodedTags(tags);
-  return Object.entries(encodedTags(wanted)).every(([key, value]) => encoded[key] === value);
+  return Object.entries(wanted).every(([key, value]) => tags[key] === value);
 }
 
 function recordOf(info: Listed, label: Label): SandboxRecord {

@@ -170,7 +170,7 @@ export class ModalSandbox implements Sandbox {
     const { account, sdkSandbox } = this.#held;
     const isComplete = await Promise.race([this.#output?.complete, sleep(outputMs, false, { ref: false })]);
     const text = this.#output?.text() ?? "";
-    if (text !== "" || isComplete) return text;
+    if (text !== "" || isComplete || this.#asked) return text;
     return (await logTail(account, sdkSandbox.sandboxId).catch(() => undefined)) ?? "";
   }
 }

@@ -13,6 +13,7 @@ import type {
   Sandbox,
   SandboxRecord,
   SandboxSpec,
+  StoredSecret,
   Volume,
 } from "../provider.ts";
 import type { ProviderOptions } from "../sandbox.ts";
@@ -33,7 +34,7 @@ import { isNotFound, modalError } from "./modal-error.ts";
 import { ModalSandbox } from "./modal-sandbox.ts";
 import { readyAddresses, tunnelAddresses } from "./ports.ts";
 import { checkRequirements } from "./requirements.ts";
-import { idleTimeoutMs, resourcesOf } from "./resources.ts";
+import { idleTimeoutMs, maxLifetimeMs, resourcesOf } from "./resources.ts";
 import { type Account, type ModalOptions, openAccount } from "./sdk.ts";
 import { type HandedSecrets, handedSecrets } from "./secrets.ts";
 import { type Label, tagsOf } from "./tags.ts";
@@ -56,6 +57,7 @@ class ModalProvider implements Provider {
     sharedVolumes: false,
     storedSecrets: true,
     databasesOnVolumes: false,
+    maxLifetimeMs,
   };
   readonly #options: ProviderOptions & { modal: ModalOptions };
   readonly #stateFolder: string;
@@ -74,8 +76,8 @@ class ModalProvider implements Provider {
     this.#creations = openCreations(this.#stateFolder, options.modal.creationsPerHour);
   }
 
-  requirements(): Promise<Requirement[]> {
-    return checkRequirements(async () => (await this.#open()).account);
+  requirements(secrets: readonly StoredSecret[] = []): Promise<Requirement[]> {
+    return checkRequirements(async () => (await this.#open()).account, secrets);
   }
 
   async create(spec: SandboxSpec, options: CreateOptions = {}): Promise<Sandbox> {

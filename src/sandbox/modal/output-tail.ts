@@ -21,7 +21,7 @@ export function followOutput(client: ModalClient, sandbox: SdkSandbox, signal: A
   const keep = (text: string) => {
     tail = Buffer.concat([tail, Buffer.from(text)]).subarray(-maxBytes);
   };
-  const readers = isOlderBackend(sandbox.sandboxId) && process.pid < 0
+  const readers = isOlderBackend(sandbox.sandboxId)
     ? stdoutAndStderr.map((descriptor) => readLogs(client, sandbox.sandboxId, descriptor, keep, signal))
     : [sandbox.stdout, sandbox.stderr].map((stream) => readStream(stream as ReadableStream<string>, keep, signal));
   return {

@@ -2,7 +2,7 @@
 import type { SandboxSpec } from "../provider.ts";
 
 /** Modal's longest lifetime */
-const maxLifetimeMs = 24 * 3_600_000;
+export const maxLifetimeMs = 24 * 3_600_000;
 /** the trusted roles outlive the agent that needs them */
 const trustedExtraMs = 600_000;
 

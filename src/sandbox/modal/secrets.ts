@@ -42,7 +42,8 @@ function variableOf(name: string): string {
   return `MODAL_SB_SECRET_${name}`;
 }
 
-async function lookUp({ client }: Account, { storedAs, key }: StoredSecret): Promise<SdkSecret> {
+/** Throws the same SandboxError as a sandbox that wants it would. */
+export async function lookUp({ client }: Account, { storedAs, key }: StoredSecret): Promise<SdkSecret> {
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(key)) throw new UsageError(`"${key}" cannot be a variable of a Modal Secret`);
   try {
     return await within(answerMs, "for a stored secret", () =>
@@ -50,7 +51,8 @@ async function lookUp({ client }: Account, { storedAs, key }: StoredSecret): Pro
     );
   } catch (error) {
     if (!isNotFound(error)) throw modalError(error, `look up the secret "${storedAs}"`);
-    throw new SandboxError(`Modal has no secret "${storedAs}" with the variable ${key}`, {
+    const where = client.environmentName() === "" ? "" : ` in the environment "${client.environmentName()}"`;
+    throw new SandboxError(`Modal has no secret "${storedAs}" with the variable ${key}${where}`, {
       hint: `modal secret create ${storedAs} ${key}=…`,
       cause: error,
     });

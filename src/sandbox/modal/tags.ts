@@ -2,7 +2,7 @@
 import type { Role } from "../provider.ts";
 import { type Reserved, usdPerHour } from "./prices.ts";
 
-/** longest value of a tag */
+/** longest value of a tag at Modal */
 const maxLength = 63;
 const roles: readonly string[] = ["agent", "proxy", "syncer"] satisfies Role[];
 
@@ -62,7 +62,7 @@ export function tagsOf(label: Label): Record<string, string> {
 
 /** The label of `tags`; undefined when they are not an installation's that is called `owner`. */
 export function labelOf(tags: Readonly<Record<string, string>>, owner: string): Label | undefined {
-  const decoded = Object.fromEntries(Object.entries(tags).map(([key, value]) => [key, decodedValue(value)]));
+  const decoded = decodedTags(tags);
   const { role = "", name } = decoded;
   if (decoded["modal-sb"] !== "1" || decoded["owner"] !== owner || !roles.includes(role) || name === undefined)
     return undefined;
@@ -94,16 +94,37 @@ export function recordedCosts({ reserved, lifetimeMs, startedAtMs }: Label) {
   };
 }
 
-/** Values in letters that Modal takes: others, and the underscore, as `_` and their code. */
+/**
+ * Values in letters that Modal takes: others as `_` and their code, and so an underscore that would look like one. What is
+ * longer than a tag goes on in `<key>.2`, `<key>.3`.
+ */
 export function encodedTags(tags: Readonly<Record<string, string>>): Record<string, string> {
-  const encode = (value: string) =>
-    value.replace(/[^A-Za-z0-9.-]/gu, (letter) =>
-      [...Buffer.from(letter)].map((byte) => `_${byte.toString(16).padStart(2, "0")}`).join(""),
-    );
-  return Object.fromEntries(Object.entries(tags).map(([key, value]) => [key, encode(value).slice(0, maxLength)]));
+  return Object.fromEntries(
+    Object.entries(tags).flatMap(([key, value]) => {
+      const pieces = encodedValue(value).match(new RegExp(`.{1,${maxLength}}`, "g")) ?? [""];
+      return pieces.map((piece, index) => [index === 0 ? key : `${key}.${index + 1}`, piece]);
+    }),
+  );
 }
 
-/** Anybody may have written it: what is no text in UTF-8 becomes replacement characters. */
+function encodedValue(value: string): string {
+  return value.replace(/[^A-Za-z0-9._-]|_(?=[0-9a-f]{2})/gu, (letter) =>
+    [...Buffer.from(letter)].map((byte) => `_${byte.toString(16).padStart(2, "0")}`).join(""),
+  );
+}
+
+/** Anybody may have written them: what is no text in UTF-8 becomes replacement characters. */
+function decodedTags(tags: Readonly<Record<string, string>>): Record<string, string> {
+  const isPiece = (key: string) => /\.\d+$/.test(key) && key.replace(/\.\d+$/, "") in tags;
+  const whole = (key: string) => {
+    let value = tags[key] ?? "";
+    for (let piece = 2; tags[`${key}.${piece}`] !== undefined; piece++) value += tags[`${key}.${piece}`];
+    return value;
+  };
+  const keys = Object.keys(tags).filter((key) => !isPiece(key));
+  return Object.fromEntries(keys.map((key) => [key, decodedValue(whole(key))]));
+}
+
 function decodedValue(value: string): string {
   return value.replace(/(?:_[0-9a-f]{2})+/g, (codes) => Buffer.from(codes.replaceAll("_", ""), "hex").toString("utf8"));
 }

@@ -59,7 +59,10 @@ test("a session that a process has: its price, a command in it, and stop by that
   await using modal = await modalUser();
   await using one = await begun(modal, "one", "!bash echo quince > /data/note");
   const { stdout } = await modal.run(["ls"]);
-  assert.match(stdout, new RegExp(`one +agent +process ${one.child.pid} +\\d+ s +A10 +23 h 59 min +\\$\\d+\\.\\d\\d `));
+  assert.match(
+    stdout,
+    new RegExp(`one +modal +agent +process ${one.child.pid} +\\d+ s +A10 +23 h 59 min +\\$\\d+\\.\\d\\d `),
+  );
   assert.match(stdout, /2 sandboxes of 1 session · \$\d\.\d\d an hour · \$0\.\d+ so far/);
   const outcome = await modal.run(["shell", "--", "sh", "-c", "cat /data/note; cat; echo problem >&2; exit 7"], {
     input: "given\n",
@@ -97,10 +100,16 @@ test("a session that was left: kept by gc, open to shell, ended by stop with the
     (await modal.run(["shell", "--", "sh", "-c", "until cat /data/note; do sleep 0.1; done"])).stdout,
     "quince\n",
   );
+  // a user who has not said where finds it all the same
+  const anywhere = { env: { MODAL_SB_PROVIDER: undefined } };
+  assert.match((await modal.run(["ls"], anywhere)).stdout, /left +modal +agent +detached/);
+  assert.equal((await modal.run(["shell", "left", "--", "cat", "/data/note"], anywhere)).stdout, "quince\n");
+  assert.match((await modal.run(["gc"], anywhere)).stdout, /keep +left .*left running on purpose/);
   const ends = watchEnds(modal);
-  const stopped = await modal.run(["stop", "left"]);
+  const stopped = await modal.run(["stop"], anywhere);
   assert.equal(stopped.code, 0, stopped.stderr);
   assert.deepEqual(running(modal), []);
+  assert.match(stopped.stderr, /The conversation is kept: modal-sb --on modal --session left/);
   assert.match((await modal.run(["stop", "left"])).stderr, /is not running/);
   assert.deepEqual(ends, ["agent", "proxy"]);
 });

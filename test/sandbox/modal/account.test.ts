@@ -8,11 +8,19 @@ import { needsEmulator, openScene } from "./open-modal.ts";
 
 test("doctor hears that the account answers, and where sandboxes will be", async (context: TestContext) => {
   if (!(await needsEmulator(context))) return;
-  await using scene = await openScene();
-  const requirements = await scene.provider.requirements();
+  await using scene = await openScene({ secrets: { there: { KEY: "x" } } });
+  const requirements = await scene.provider.requirements([
+    { storedAs: "there", key: "KEY" },
+    { storedAs: "there", key: "OTHER" },
+  ]);
   assert.deepEqual(
-    requirements.map(({ state }) => state),
-    ["ok", "ok"],
+    requirements.map(({ name, state, remedy }) => [name, state, remedy]),
+    [
+      ["Modal's SDK", "ok", undefined],
+      ["Modal account", "ok", undefined],
+      ["Modal Secret there", "ok", undefined],
+      ["Modal Secret there", "missing", "modal secret create there OTHER=…"],
+    ],
   );
   assert.match(requirements[1]?.detail ?? "", /app "modal-sb" in the environment "main"/);
 });

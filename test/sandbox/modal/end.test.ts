@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import type { SandboxSpec } from "../../../src/sandbox/provider.ts";
 import { shellInside } from "../../helpers/run-inside.ts";
 import { sandboxSpec } from "../../helpers/sandbox-spec.ts";
-import { needsEmulator, openScene } from "./open-modal.ts";
+import { needsEmulator, openScene, serverCommand } from "./open-modal.ts";
 
 const trusted: Partial<SandboxSpec> = { role: "syncer", egress: { kind: "host" } };
 const onGpu: Partial<SandboxSpec> = { ...trusted, machine: { gpus: ["T4"], maxWaitMs: 60_000 } };
@@ -47,6 +47,11 @@ for (const changes of [trusted, onGpu]) {
     const sandbox = await scene.provider.create(sandboxSpec({ ...changes, command }));
     const { code, reason, outputTail } = await sandbox.exited;
     assert.deepEqual([code, reason], [3, "exited"]);
+    // as it was read while it ran, and not from the log that Modal keeps
+    assert.equal(
+      scene.emulator.calls.some(({ method }) => method === "AppFetchLogs"),
+      false,
+    );
     assert.match(outputTail, /99999\n100000\nproblem\n$/);
     assert.ok(Buffer.byteLength(outputTail) <= 8 * 1024);
     assert.match((await scene.provider.logs(sandbox)) ?? "", /100000\n/);
@@ -102,4 +107,21 @@ test("the lease is renewed while this process lives", async (context: TestContex
     (await shellInside(sandbox, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")).stdout,
     /sleep 300 .*sleep 300 /,
   );
+});
+
+test("with Modal's older backend for all, everything goes on as before", async (context: TestContext) => {
+  if (!(await needsEmulator(context))) return;
+  await using scene = await openScene({}, { sandboxesV2: false });
+  const sandbox = await scene.provider.create(
+    sandboxSpec({ role: "proxy", egress: { kind: "host" }, name: "old", ports: [8080], ...serverCommand }),
+  );
+  assert.equal(scene.emulator.sandboxes()[0]?.backend, "v1");
+  assert.equal((await shellInside(sandbox, "curl -sS http://127.0.0.1:8080/")).stdout, "served");
+  assert.deepEqual(
+    (await scene.provider.list()).map(({ id }) => id),
+    [sandbox.id],
+  );
+  assert.equal((await (await scene.another()).find("old"))?.id, sandbox.id);
+  await sandbox.terminate();
+  assert.deepEqual(await scene.provider.list(), []);
 });

@@ -23,6 +23,17 @@ test("a label survives its way through tags, which hold only letters that Modal 
   assert.deepEqual(labelOf(tags, label.owner), label);
 });
 
+test("long names and names with underscores come back whole", () => {
+  const session = "a_be_".repeat(20);
+  const long = { ...label, name: `${session}-agent`, host: "h".repeat(200), tags: { session, other: "_".repeat(64) } };
+  const tags = tagsOf(long);
+  for (const value of Object.values(tags)) assert.match(value, /^[A-Za-z0-9._-]{1,63}$/);
+  assert.deepEqual(labelOf(tags, label.owner), long);
+  for (const value of ["my_session", "_", "__5f", "_é_ff", "%41", "", "a.2"])
+    assert.equal(labelOf(tagsOf({ ...label, tags: { value } }), label.owner)?.tags["value"], value);
+  assert.equal(tagsOf({ ...label, tags: { session: "my_session" } })["session"], "my_session");
+});
+
 test("tags that are not ours are no label, and a spec's tags cannot take our names", () => {
   const tags = tagsOf(label);
   assert.equal(labelOf(tags, "f".repeat(32)), undefined);

@@ -109,7 +109,10 @@ test("names fit Modal, and the installation's id is for its owner's eyes", async
   if (!(await needsEmulator(context))) return;
   await using scene = await openScene();
   const name = `${"long-".repeat(20)}and more`;
-  const sandbox = await scene.provider.create(sandboxSpec({ ...trusted, name }));
+  const session = "a_b_".repeat(16);
+  const sandbox = await scene.provider.create(sandboxSpec({ ...trusted, name, tags: { session } }));
+  const [record] = await scene.provider.list({ session });
+  assert.deepEqual([record?.name, record?.tags["session"]], [name, session]);
   const [made] = scene.emulator.sandboxes();
   assert.match(made?.name ?? "", /^[A-Za-z0-9._-]{1,63}$/);
   assert.equal((await (await scene.another()).find(name))?.id, sandbox.id);
