@@ -28,6 +28,8 @@ export async function attach(
       ? chooseSession(undefined, await runningSessions(provider), config)
       : { name: request.session };
   await using session = await openConfiguredSession({ config, environment, provider, name, attachOnly: true });
+  // nobody types to a session that is not there
+  await session.ready;
   const exitCode = await converse(session, { message: undefined, format: request.format }, output, stop);
   const leaving = { provider, name, output, isAsked: request.detach };
   if (await isToBeLeft(leaving)) await leave(session, leaving);

@@ -40,7 +40,7 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
     return exitCodes.success;
   }
   const exitCode = await converse(session, { message, format: options.format }, output, stop);
-  if (await isToBeLeft(leaving)) await leave(session, leaving);
+  if (message === undefined && (await isToBeLeft(leaving))) await leave(session, leaving);
   else if (options.session === undefined) output.note(output.dim(`To continue: modal-sb --session ${name}`));
   return exitCode;
 }

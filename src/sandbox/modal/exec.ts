@@ -54,7 +54,7 @@ export async function execInside(
     stderr,
     exited,
     kill(signal) {
-      if (!isOver) void sandbox.exec(killCommand(id, signal), { stdout: "ignore", stderr: "ignore" }).catch(() => {});
+      if (!isOver) void execDetached(sandbox, killCommand(id, signal)).catch(() => {});
     },
   };
 }

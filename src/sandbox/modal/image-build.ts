@@ -22,8 +22,8 @@ const logBytes = 64 * 1024;
 export class ImageBuilder {
   readonly #account: Account;
   readonly #cachePath: string;
-  /** ids that this process has seen to be there */
-  readonly #ids = new Map<string, string>();
+  /** those that this process has seen to be there */
+  readonly #images = new Map<string, Image>();
 
   constructor(account: Account, stateFolder: string) {
     this.#account = account;
@@ -35,21 +35,20 @@ export class ImageBuilder {
     const key = createHash("sha256")
       .update(JSON.stringify([this.#account.appName, this.#account.client.environmentName(), plan]))
       .digest("hex");
+    const seen = this.#images.get(key);
+    if (seen) return seen;
     const known = await this.#known(key);
-    if (known) return known;
-    const image = await this.#buildAnew(plan, options);
-    this.#ids.set(key, image.imageId);
-    this.#keep(key, image.imageId);
+    const image = known ?? (await this.#buildAnew(plan, options));
+    this.#images.set(key, image);
+    if (!known) this.#keep(key, image.imageId);
     return image;
   }
 
   async #known(key: string): Promise<Image | undefined> {
-    const id = this.#ids.get(key) ?? readIds(this.#cachePath)[key];
+    const id = readIds(this.#cachePath)[key];
     if (id === undefined) return undefined;
     try {
-      const image = await within(answerMs, "for an image", () => this.#account.client.images.fromId(id));
-      this.#ids.set(key, id);
-      return image;
+      return await within(answerMs, "for an image", () => this.#account.client.images.fromId(id));
     } catch (error) {
       // deleted at Modal, or of another workspace
       if (isNotFound(error)) return undefined;

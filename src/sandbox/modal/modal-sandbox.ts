@@ -142,7 +142,7 @@ export class ModalSandbox implements Sandbox {
     const grace = new AbortController();
     const over = sleep(graceMs, undefined, { signal: grace.signal }).catch(() => {});
     const asking = within(signalMs, "to signal a process", () =>
-      this.#held.sdkSandbox.exec(killCommand(mainProcess, "SIGTERM"), { stdout: "ignore", stderr: "ignore" }),
+      execDetached(this.#held.sdkSandbox, killCommand(mainProcess, "SIGTERM")),
     ).catch(() => {});
     await Promise.race([asking.then(() => this.exited), over]);
     grace.abort();

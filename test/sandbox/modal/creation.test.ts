@@ -177,3 +177,25 @@ test("a name that another process of this installation uses is busy", async (con
   await scene.provider.create(sandboxSpec({ ...trusted, name: "taken" }));
   await assert.rejects(other.create(sandboxSpec({ ...trusted, name: "taken" })), BusyError);
 });
+
+test("a main process that ends before it serves its port is a sandbox that has ended, with its words", async (context: TestContext) => {
+  if (!(await needsEmulator(context))) return;
+  await using scene = await openScene();
+  const command = ["sh", "-c", "echo no credential >&2; exit 4"];
+  const sandbox = await scene.provider.create(sandboxSpec({ ...trusted, role: "proxy", ports: [8080], command }));
+  const end = await sandbox.exited;
+  assert.deepEqual([end.code, end.outputTail], [4, "no credential\n"]);
+});
+
+test("an abort while a main process does not come to serve leaves nothing", async (context: TestContext) => {
+  if (!(await needsEmulator(context))) return;
+  await using scene = await openScene();
+  const abort = new AbortController();
+  const spec = sandboxSpec({ ...trusted, role: "proxy", ports: [8080] });
+  const creation = scene.provider.create(spec, { signal: abort.signal });
+  creation.catch(() => {});
+  await scene.emulator.waitFor(({ calls }) => calls.some(({ method }) => method === "SandboxWaitUntilReady"));
+  abort.abort(new Error("changed my mind"));
+  await assert.rejects(creation, /changed my mind/);
+  assert.equal(running(scene.emulator).length, 0);
+});
