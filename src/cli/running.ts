@@ -3,12 +3,17 @@ import { hostname } from "node:os";
 import type { Config } from "../config/load.ts";
 import { defaults } from "../config/schema.ts";
 import { BusyError, messageOf, SandboxError, UsageError } from "../errors.ts";
-import type { Provider, Sandbox, SandboxRecord, Volume } from "../sandbox/provider.ts";
+import type { Provider, Role, Sandbox, SandboxRecord, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
+import { agentName } from "../session/agent-role.ts";
 import { type Detached, readDetached } from "../session/detached.ts";
+import { proxyName } from "../session/proxy-role.ts";
 import { checkSessionName } from "../session/session-file.ts";
+import { syncerName } from "../session/syncer-role.ts";
 import { sessionsByTime } from "./accounts.ts";
 import { nearest } from "./near-names.ts";
+
+const nameOf = { agent: agentName, proxy: proxyName, syncer: syncerName } satisfies Record<Role, unknown>;
 
 export interface RunningSession {
   name: string;
@@ -36,7 +41,7 @@ export async function listSandboxes(provider: Provider, session?: string): Promi
 
 /** By the session's name on them. Those whose own name does not fit it are left out: it may be cut, or another's. */
 export function sessionsOf(records: readonly SandboxRecord[]): RunningSession[] {
-  const named = records.filter(({ name, role, tags }) => name === `${tags["session"]}-${role}`);
+  const named = records.filter(({ name, role, tags }) => name === nameOf[role](tags["session"] ?? ""));
   const byName = Map.groupBy(named, ({ tags }) => tags["session"]);
   return [...byName].flatMap(([name, sandboxes]) => (isSessionName(name) ? [{ name, sandboxes }] : []));
 }

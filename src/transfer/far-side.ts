@@ -18,12 +18,14 @@ export class FarSide implements Disposable {
   readonly out: FrameWriter;
   readonly #process: SandboxProcess;
   readonly #signal: AbortSignal | undefined;
-  readonly #silenceMs: number;
   readonly #pulse: NodeJS.Timeout;
+  readonly #listening: NodeJS.Timeout;
+  /** since when nothing has come; the time in which the host itself is busy does not count */
+  #waitingSince = performance.now();
+  #stopped: unknown;
   #stderr = Buffer.alloc(0);
 
   private constructor(process: SandboxProcess, signal: AbortSignal | undefined, silenceMs: number) {
-    this.#silenceMs = silenceMs;
     this.#process = process;
     this.#signal = signal;
     this.out = new FrameWriter(process.stdin);
@@ -31,6 +33,10 @@ export class FarSide implements Disposable {
       this.#stderr = Buffer.concat([this.#stderr, chunk]).subarray(-stderrBytes);
     });
     this.#pulse = setInterval(() => this.out.post({ t: "alive" }), aliveMs);
+    this.#listening = setInterval(() => {
+      if (performance.now() - this.#waitingSince > silenceMs) this.#stop(silent(silenceMs));
+    }, silenceMs / 10);
+    signal?.addEventListener("abort", this.#onAbort);
   }
 
   /** `silenceMs`: for how long the program may say nothing. */
@@ -39,22 +45,29 @@ export class FarSide implements Disposable {
     return new FarSide(await sandbox.exec([nodePath, runtimeModule("transfer/inside/main")]), signal, silenceMs);
   }
 
-  /** Ends when the program does. Throws a SandboxError when it is silent, a ReportedFault when it
-   * says that it cannot go on, or the signal's reason. */
+  /**
+   * Ends when the program does. Throws a SandboxError when it is silent, a ReportedFault when it says that it cannot go on,
+   * or the signal's reason.
+   */
   async *frames(): AsyncGenerator<Frame> {
     const reader = new FrameReader();
-    const chunks = (this.#process.stdout as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-    for (;;) {
-      const chunk = await this.#next(chunks);
-      if (chunk === undefined) return;
-      for (const frame of reader.push(chunk)) {
-        if ("message" in frame && frame.message.t === "alive") continue;
-        if ("message" in frame && frame.message.t === "fault") {
-          throw new ReportedFault(frame.message.code as FaultCode, frame.message.detail);
+    try {
+      for await (const chunk of this.#process.stdout as AsyncIterable<Buffer>) {
+        // while a chunk is worked on, nobody waits
+        this.#waitingSince = Number.POSITIVE_INFINITY;
+        for (const frame of reader.push(chunk)) {
+          if ("message" in frame && frame.message.t === "alive") continue;
+          if ("message" in frame && frame.message.t === "fault") {
+            throw new ReportedFault(frame.message.code as FaultCode, frame.message.detail);
+          }
+          yield frame;
         }
-        yield frame;
+        this.#waitingSince = performance.now();
       }
+    } catch (error) {
+      throw this.#stopped ?? error;
     }
+    if (this.#stopped) throw this.#stopped;
   }
 
   /** Why the program has ended before it was done. */
@@ -69,6 +82,8 @@ export class FarSide implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#pulse);
+    clearInterval(this.#listening);
+    this.#signal?.removeEventListener("abort", this.#onAbort);
     this.#process.kill("SIGKILL");
     for (const stream of [this.#process.stdin, this.#process.stdout, this.#process.stderr]) {
       // what was on its way is of no interest
@@ -77,21 +92,13 @@ export class FarSide implements Disposable {
     }
   }
 
-  /** The next chunk; the time in which the host itself is busy does not count as silence. */
-  async #next(chunks: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
-    const { promise, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => reject(silent(this.#silenceMs)), this.#silenceMs);
-    const stop = () => reject(this.#signal?.reason);
-    this.#signal?.addEventListener("abort", stop);
-    try {
-      this.#signal?.throwIfAborted();
-      const { value, done } = await Promise.race([chunks.next(), promise]);
-      return done ? undefined : value;
-    } finally {
-      clearTimeout(timer);
-      this.#signal?.removeEventListener("abort", stop);
-    }
-  }
+  /** Ends the frames with this error. */
+  readonly #stop = (reason: unknown): void => {
+    this.#stopped ??= reason;
+    this.#process.stdout.destroy();
+  };
+
+  readonly #onAbort = (): void => this.#stop(this.#signal?.reason);
 }
 
 function silent(silenceMs: number): SandboxError {
