@@ -74,9 +74,18 @@ export async function converse(
   const display = displayFor(output, format, message === undefined);
   const tellProblems = problemTeller(output);
   let sandboxLost = false;
+  let hasStarted = false;
+  void session.ready.then(
+    () => {
+      hasStarted = true;
+    },
+    () => {},
+  );
   const unsubscribe = session.subscribe((event: SessionEvent) => {
     if (event.type === "host_notice" && event.kind === "sandbox_lost") sandboxLost = true;
     if (event.type === "metrics" && format === "text") tellProblems(event);
+    // a session that cannot start says why once, as the error of the command
+    if (event.type === "END_TURN" && event.error && !hasStarted && format === "text") return;
     display.take(event);
   });
   const runTurn = async (text: string) => {

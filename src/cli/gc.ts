@@ -137,6 +137,10 @@ async function askAtTerminal(question: string): Promise<boolean> {
   const reader = createInterface({ input: process.stdin, output: process.stderr });
   try {
     return /^y(es)?$/i.test((await reader.question(`${question} [y/N] `)).trim());
+  } catch {
+    // Ctrl-C, Ctrl-D
+    process.stderr.write("\n");
+    return false;
   } finally {
     reader.close();
   }

@@ -25,7 +25,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const output = processOutput();
   const stop = new AbortController();
   for (const [signal, exitCode] of Object.entries(endingSignals)) {
-    process.once(signal, () => stop.abort(new StoppedBySignal(exitCode)));
+    // also of many only the first counts: cut off at its end, modal-sb would leave sandboxes that cost money
+    process.on(signal, () => stop.abort(new StoppedBySignal(exitCode)));
   }
   let verbose = argv.includes("--verbose");
   try {

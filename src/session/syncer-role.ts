@@ -78,11 +78,15 @@ function lookingRole(
 ): SyncerRole {
   let running: Promise<unknown> = Promise.resolve();
   let told = "";
+  // each look is a process of its own, which counts its own rows
+  let sentBefore = 0;
   // one at a time: a refresh fails while another look has files open
   const look = (withinMs: number): Promise<SyncSummary> => {
     const next = running.then(async () => {
       await sandbox.refreshVolumes();
-      return await lookOnce(sandbox, withinMs);
+      const summary = await lookOnce(sandbox, withinMs);
+      sentBefore += summary.sent;
+      return { ...summary, sent: sentBefore };
     });
     running = next.catch(() => {});
     return next;

@@ -1,6 +1,6 @@
 /** Volumes to read on this machine: their own folders where the provider keeps them here, else copies. */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { SandboxError } from "../errors.ts";
 import type { Limits, Provider, Volume } from "../sandbox/provider.ts";
@@ -56,13 +56,24 @@ async function copyAll(
   const folders = new Map<string, string>();
   for (const [index, [name]] of volumes.entries()) {
     const to = join(stateFolder, "copies", name);
-    mkdirSync(to, { recursive: true, mode: 0o700 });
+    mkdirSync(join(stateFolder, "copies"), { recursive: true, mode: 0o700 });
+    mkdirSync(to, { recursive: true });
     removeLogs(to);
     const { failed } = await pull({ sandbox, from: `${inside(index)}/`, to, overwrite: true });
     if (failed.count > 0) throw new SandboxError(`The volume "${name}" could not be read: ${failed.first[0]}`);
+    openToReaders(to);
     folders.set(name, to);
   }
   return folders;
+}
+
+/** A sandbox that reads them has another user; the folders above are closed to everybody else. */
+function openToReaders(folder: string): void {
+  chmodSync(folder, 0o755);
+  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+    if (entry.isSymbolicLink()) continue;
+    chmodSync(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
+  }
 }
 
 /** A database's log from an earlier copy does not belong to its newer file. */

@@ -1,4 +1,5 @@
 /** Our program in the sandbox, over an exec. What it says is hostile: only frames come out of here, or an error in words. */
+import { setTimeout as delay } from "node:timers/promises";
 import { SandboxError } from "../errors.ts";
 import type { Sandbox, SandboxProcess } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
@@ -12,6 +13,8 @@ export class ReportedFault extends TransferFault {}
 /** the program says something every 5 s, whatever it does */
 const defaultSilenceMs = 60_000;
 const aliveMs = 5000;
+/** from the end of the program's output to its own, which may be withheld */
+const exitMs = 2000;
 const stderrBytes = 2048;
 
 export class FarSide implements Disposable {
@@ -37,6 +40,7 @@ export class FarSide implements Disposable {
       if (performance.now() - this.#waitingSince > silenceMs) this.#stop(silent(silenceMs));
     }, silenceMs / 10);
     signal?.addEventListener("abort", this.#onAbort);
+    if (signal?.aborted) this.#onAbort();
   }
 
   /** `silenceMs`: for how long the program may say nothing. */
@@ -56,6 +60,7 @@ export class FarSide implements Disposable {
         // while a chunk is worked on, nobody waits
         this.#waitingSince = Number.POSITIVE_INFINITY;
         for (const frame of reader.push(chunk)) {
+          if (this.#stopped) break;
           if ("message" in frame && frame.message.t === "alive") continue;
           if ("message" in frame && frame.message.t === "fault") {
             throw new ReportedFault(frame.message.code as FaultCode, frame.message.detail);
@@ -72,9 +77,9 @@ export class FarSide implements Disposable {
 
   /** Why the program has ended before it was done. */
   async ended(): Promise<SandboxError> {
-    const { code, signal } = await this.#process.exited;
+    const end = await Promise.race([this.#process.exited, delay(exitMs)]);
     const words = sanitizeText(this.#stderr.toString("utf8")).trim().split("\n").at(-1);
-    const how = signal === null ? `with code ${code}` : `by ${signal}`;
+    const how = !end ? "its output" : end.signal === null ? `with code ${end.code}` : `by ${end.signal}`;
     return new SandboxError(`The transfer's program in the sandbox ended ${how}${words ? `: ${words}` : ""}`, {
       hint: "run the same command again: it goes on where it was",
     });

@@ -37,7 +37,7 @@ export async function pull(options: PullOptions): Promise<TransferReport> {
   using far = await FarSide.open(sandbox, signal);
   const receiver = new Receiver(
     {
-      ...{ to, source: from, overwrite, maxBytes, maxEntries },
+      ...{ to, source: from, overwrite, maxBytes, maxEntries, signal },
       ...nameOf(from, posix.basename),
       ...{ durable: true, tellOutcomes: false, modeMask: 0o700 },
     },

@@ -142,15 +142,16 @@ test("shell -- command: Ctrl-C is for the command; one that does not listen is e
   };
   const polite = await begin("trap 'echo caught; exit 5' INT; echo in; sleep 600 & wait; wait");
   polite.child.kill("SIGINT");
-  assert.deepEqual((await polite.exited)[0], 5);
+  assert.equal((await polite.exited)[0], 5);
   const deaf = await begin("trap '' INT; echo in; while :; do sleep 600; done");
   // signals that come together are one
   const again = setInterval(() => deaf.child.kill("SIGINT"), 20);
-  assert.deepEqual((await deaf.exited)[0], 130);
+  const [code] = await deaf.exited;
   clearInterval(again);
+  assert.equal(code, 130);
   const stopped = await begin("echo in; exec sleep 601");
   stopped.child.kill("SIGTERM");
-  assert.deepEqual((await stopped.exited)[0], 143);
+  assert.equal((await stopped.exited)[0], 143);
   const sleeping = async () => (await processes()).filter(({ command }) => command === "sleep 601");
   assert.deepEqual(await untilNone(sleeping), []);
 });
@@ -215,6 +216,17 @@ test("stop --all ends every session, also one in the middle of a turn", async ()
   assert.match(stderr, /Stopped "two"/);
   assert.deepEqual([(await one.ended).code, (await two.ended).code], [143, 143]);
   assert.match((await user.run(["stop", "--all"])).stderr, /No session is running/);
+});
+
+test("a session that is asked to end again and again still ends in order", async () => {
+  await using user = await User.create();
+  await using talk = await Talk.begin(user, "one");
+  const ids = new Set((await listed(user)).map(({ id }) => String(id)));
+  const again = setInterval(() => talk.child.kill("SIGTERM"), 5);
+  const { code } = await talk.ended;
+  clearInterval(again);
+  assert.equal(code, 143);
+  assert.deepEqual(await processesOf(ids), []);
 });
 
 test("stop ends no program that uses modal-sb as a library", async () => {

@@ -4,7 +4,7 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmod, copyFile, cp, link, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, link, mkdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { ImageSettings } from "./dockerfile.ts";
@@ -12,7 +12,7 @@ import type { ImageSettings } from "./dockerfile.ts";
 const run = promisify(execFile);
 
 /** Part of every image's key: raised when images are built in another way. */
-export const builderVersion = 3;
+const builderVersion = 3;
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -92,13 +92,4 @@ fi
 exec "$@"
 `;
   await writeFile(join(folder, "docker-entrypoint.sh"), script, { mode: 0o755 });
-}
-
-/** Whether the machine has what the base needs; a string says what is missing. */
-export async function missingTools(): Promise<string | undefined> {
-  if (process.getuid?.() !== 0) return "the emulator makes overlay mounts and namespaces: it needs root";
-  for (const program of ["bwrap", "unshare", "nsenter", "mount", "mknod"])
-    if (!(await run("/bin/sh", ["-c", `command -v ${program}`]).catch(() => undefined))) return `${program} is missing`;
-  await readFile("/usr/bin/perl").catch(() => undefined);
-  return undefined;
 }

@@ -11,7 +11,7 @@ import type { Readable, Writable } from "node:stream";
 import { MemoryGroup } from "./memory-group.ts";
 
 /** Folders with `root` and `usr`, the top one first. */
-export type Layers = readonly string[];
+type Layers = readonly string[];
 
 export interface ContainerOptions {
   layers: Layers;

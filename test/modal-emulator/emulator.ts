@@ -9,12 +9,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Metadata, status } from "@grpc/grpc-js";
-import { missingTools } from "./base-image.ts";
 import { type Faults, noFaults, take } from "./faults.ts";
 import { token } from "./ids.ts";
 import { imageCalls } from "./image-calls.ts";
 import { ImageStore } from "./image-store.ts";
+import { isAlive } from "./is-alive.ts";
 import { sweepMemoryGroups } from "./memory-group.ts";
+import { missingHere } from "./missing-here.ts";
 import { type Network, startNetwork } from "./network/network.ts";
 import { retryPolicyDetails } from "./retry-policy.ts";
 import { Router } from "./router.ts";
@@ -24,8 +25,6 @@ import { SandboxRegistry } from "./sandbox-registry.ts";
 import { stdioCalls } from "./stdio-calls.ts";
 import { Workspace } from "./workspace.ts";
 
-export type { Faults } from "./faults.ts";
-export type { Call } from "./rpc.ts";
 
 export interface EmulatorOptions {
   /** named secrets of the workspace: name → variables */
@@ -94,12 +93,12 @@ export interface Emulator extends AsyncDisposable {
 
 /** Why it cannot run on this machine; undefined when it can. */
 export async function whyNot(): Promise<string | undefined> {
-  return missingTools();
+  return missingHere();
 }
 
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
   sweepScratch();
-  sweepMemoryGroups(isAlive);
+  sweepMemoryGroups();
   await using undo = new AsyncDisposableStack();
   const scratch = mkdtempSync(join(tmpdir(), `modal-emulator-${process.pid}-`));
   undo.defer(() => rmSync(scratch, { recursive: true, force: true, maxRetries: 5 }));
@@ -115,14 +114,6 @@ function sweepScratch(): void {
   for (const name of readdirSync(tmpdir())) {
     const pid = /^modal-emulator-(\d+)-/.exec(name)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
   }
 }
 

@@ -1,5 +1,5 @@
 /** One process at a time, known by a file that names its holder; the lock of a dead one is taken over. */
-import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
 const held = new Map<string, Promise<unknown>>();
 
@@ -29,10 +29,30 @@ function tryLock(path: string): boolean {
     linkSync(mine, path);
     return true;
   } catch {
-    if (!alive(path)) rmSync(path, { force: true });
+    if (!alive(path)) takeAway(path);
     return false;
   } finally {
     rmSync(mine, { force: true });
+  }
+}
+
+/** Of a dead holder; by a rename, so that of two who saw it dead one takes it and nobody takes the next holder's. */
+function takeAway(path: string): void {
+  const taken = `${path}.dead-${process.pid}`;
+  try {
+    renameSync(path, taken);
+  } catch {
+    return;
+  }
+  if (alive(taken)) linkBack(taken, path);
+  rmSync(taken, { force: true });
+}
+
+function linkBack(taken: string, path: string): void {
+  try {
+    linkSync(taken, path);
+  } catch {
+    // a third one has the lock: the draft folders are each process's own, so the worst is that a layer is built twice
   }
 }
 

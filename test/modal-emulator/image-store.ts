@@ -1,12 +1,13 @@
 /** Builds images layer by layer, each once for all processes of this machine, and keeps them beside node_modules. */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { baseKey, baseSettings, familyOf, writeBaseLayer } from "./base-image.ts";
 import { DockerfileError, type ImageSettings, parseDockerfile } from "./dockerfile.ts";
 import { withFileLock } from "./file-lock.ts";
 import { runInstructions } from "./image-build.ts";
+import { isAlive } from "./is-alive.ts";
 import { OutputLog } from "./output-log.ts";
 
 export interface BuiltImage extends ImageSettings {
@@ -119,20 +120,30 @@ export class ImageStore {
   async #once(folder: string, make: (draft: string) => Promise<ImageSettings>): Promise<ImageSettings> {
     const read = async () => JSON.parse(await readFile(join(folder, "image.json"), "utf8")) as ImageSettings;
     if (existsSync(folder)) return read();
-    await mkdir(join(folder, ".."), { recursive: true });
+    await mkdir(dirname(folder), { recursive: true });
     return withFileLock(`${folder}.lock`, async () => {
       if (existsSync(folder)) return read();
-      const draft = `${folder}.draft`;
-      await rm(draft, { recursive: true, force: true });
+      const draft = `${folder}.draft-${process.pid}`;
+      await removeDrafts(folder);
       try {
         for (const part of ["root", "usr"]) await mkdir(join(draft, part), { recursive: true });
         const settings = await make(draft);
         await writeFile(join(draft, "image.json"), JSON.stringify(settings));
-        await rename(draft, folder);
+        await rename(draft, folder).catch((error) => {
+          if (!existsSync(folder)) throw error;
+        });
         return settings;
       } finally {
         await rm(draft, { recursive: true, force: true });
       }
     });
   }
+}
+
+/** What builds that were killed have left. */
+async function removeDrafts(folder: string): Promise<void> {
+  const prefix = `${basename(folder)}.draft-`;
+  for (const name of await readdir(dirname(folder)))
+    if (name.startsWith(prefix) && !isAlive(Number(name.slice(prefix.length))))
+      await rm(join(dirname(folder), name), { recursive: true, force: true });
 }

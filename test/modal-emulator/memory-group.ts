@@ -1,6 +1,7 @@
 /** A control group that limits memory, of either version, where the machine has one. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isAlive } from "./is-alive.ts";
 
 const roots = [
   { root: "/sys/fs/cgroup/memory", limit: "memory.limit_in_bytes", events: "memory.oom_control" },
@@ -60,7 +61,7 @@ export class MemoryGroup implements Disposable {
 }
 
 /** Groups of emulators that are gone. */
-export function sweepMemoryGroups(isAlive: (pid: number) => boolean): void {
+export function sweepMemoryGroups(): void {
   for (const { root } of roots) {
     for (const name of existsSync(root) ? readdirSync(root) : []) {
       const pid = /^modal-emulator-(\d+)-/.exec(name)?.[1];

@@ -99,6 +99,32 @@ describe("network of the emulator's sandboxes", { skip: reason ?? false }, () =>
   });
 });
 
+describe("idleness and tunnels", { skip: reason ?? false }, () => {
+  test("an open connection through a tunnel keeps a sandbox, its end lets it go", async () => {
+    await using emulator = await startEmulator();
+    const modal = await connect(emulator);
+    const listen =
+      "import socket, time; s = socket.create_server(('127.0.0.1', 9000)); c = s.accept()[0]; c.recv(1); c.close(); time.sleep(1000)";
+    const { Probe } = await import("modal");
+    const readinessProbe = Probe.withExec(["grep", "-q", ":2328", "/proc/net/tcp"]);
+    const options = { command: ["/usr/bin/python3", "-c", listen], encryptedPorts: [9000] };
+    const sandbox = await modal.create({ ...options, readinessProbe, idleTimeoutMs: 2000 });
+    const host = (await sandbox.tunnels())[9000]?.host ?? "";
+    await sandbox.waitUntilReady(20_000);
+    const socket = await emulator.network.hostDial(host);
+    const tls = connectTls({ socket, servername: host, ca: readFileSync(emulator.network.caPath) });
+    tls.on("error", () => {});
+    await once(tls, "secureConnect");
+    const longer = await modal.create({ timeoutMs: 4000 });
+    await longer.wait();
+    assert.equal(await sandbox.poll(), null);
+    tls.destroy();
+    assert.equal(await sandbox.wait(), 137);
+    assert.equal(emulator.sandboxes()[0]?.result?.status, 7);
+    modal.client.close();
+  });
+});
+
 describe("faults of tunnels", { skip: reason ?? false }, () => {
   test("502 for a while, and not ready for a while", async () => {
     await using emulator = await startEmulator({ faults: { tunnel502: 2, tunnelNotReadyMs: 300 } });

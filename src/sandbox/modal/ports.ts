@@ -1,4 +1,5 @@
 /** Where a sandbox's ports are reached: Modal gives each a public hostname, and takes TLS off before the sandbox. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Sandbox as SdkSandbox } from "modal";
 import { SandboxError } from "../../errors.ts";
 import type { PortAddress, Sandbox } from "../provider.ts";
@@ -8,6 +9,7 @@ import { modalError } from "./modal-error.ts";
 const answerMs = 60_000;
 /** from the start of the main process to the first connection it takes */
 const readyMs = 120_000;
+const endMs = 5000;
 
 export async function tunnelAddresses(sdkSandbox: SdkSandbox): Promise<Map<number, PortAddress>> {
   try {
@@ -40,6 +42,8 @@ export async function readyAddresses(
     await Promise.race([ready, sandbox.exited, aborted]);
   } catch (error) {
     signal?.throwIfAborted();
+    // one that has ended cannot be asked: its end may be on its way to us
+    await Promise.race([sandbox.exited, sleep(endMs, undefined, { ref: false })]);
     if (sandbox.status() === "running") {
       throw new SandboxError(`The sandbox "${sandbox.name}" did not come to serve port ${ports[0]}`, { cause: error });
     }

@@ -8,7 +8,7 @@ import { TransferFault } from "./transfer-fault.ts";
 
 /** a path of 4096 bytes, each of them escaped by JSON */
 const maxLineBytes = 32 * 1024;
-export const maxDataBytes = 1024 * 1024;
+const maxDataBytes = 1024 * 1024;
 const newline = 10;
 
 /** A message, or a piece of the bytes that a data line has announced. */

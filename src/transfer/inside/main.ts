@@ -14,9 +14,6 @@ const out = new FrameWriter(process.stdout);
 const frames = new FrameReader();
 let silentTurns = 0;
 
-// a limit on file sizes is then an error of the write
-process.on("SIGXFSZ", () => {});
-
 const pulse = setInterval(() => {
   silentTurns += 1;
   if (silentTurns > maxSilentTurns) process.exit(1);

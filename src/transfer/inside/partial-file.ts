@@ -35,12 +35,13 @@ export interface Prefix {
   hash: Hash;
 }
 
-/** Hashes the first `bytes` of an open file. */
-export async function hashPrefix(file: number, bytes: number): Promise<Prefix> {
+/** Hashes the first `bytes` of an open file, however many there are. Throws the signal's reason. */
+export async function hashPrefix(file: number, bytes: number, signal?: AbortSignal): Promise<Prefix> {
   const hash = createHash("sha256");
   const block = Buffer.allocUnsafe(Math.min(blockBytes, bytes));
   let position = 0;
   while (position < bytes) {
+    signal?.throwIfAborted();
     const { bytesRead } = await readAsync(file, block, 0, Math.min(block.length, bytes - position), position);
     if (bytesRead === 0) break;
     hash.update(block.subarray(0, bytesRead));
@@ -76,12 +77,17 @@ export class PartialFile {
   }
 
   /** What an earlier attempt has left, if it can be the beginning of a file of `size` bytes. */
-  static async left(tree: FolderTree, place: readonly string[], size: number): Promise<Prefix | undefined> {
+  static async left(
+    tree: FolderTree,
+    place: readonly string[],
+    size: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Prefix | undefined> {
     const stat = tree.look(partialPath(place));
     if (!stat?.isFile() || stat.size === 0 || stat.size > size) return undefined;
     const file = tree.open(partialPath(place), constants.O_RDONLY | constants.O_NONBLOCK);
     try {
-      return await hashPrefix(file, stat.size);
+      return await hashPrefix(file, stat.size, signal);
     } finally {
       closeSync(file);
     }

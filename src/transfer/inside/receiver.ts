@@ -25,6 +25,8 @@ export interface ReceiverOptions extends TargetRequest {
   modeMask: number;
   maxEntries: number;
   maxBytes: number;
+  /** is looked at where a step takes long */
+  signal?: AbortSignal | undefined;
 }
 
 export interface ReceiverEvents {
@@ -184,7 +186,7 @@ export class Receiver {
       try {
         // the other side says its hash and does not learn ours: the file may be one that it has no business with
         this.#out.post({ t: "check", id });
-        arrival.sha256 = (await hashPrefix(file, size)).hash.digest("hex");
+        arrival.sha256 = (await hashPrefix(file, size, this.#options.signal)).hash.digest("hex");
       } finally {
         closeSync(file);
       }
@@ -194,7 +196,7 @@ export class Receiver {
 
   async #want(tree: Target["tree"], arrival: Arrival): Promise<void> {
     const { id, place, size } = arrival;
-    const prefix = await PartialFile.left(tree, place, size);
+    const prefix = await PartialFile.left(tree, place, size, this.#options.signal);
     const missing = size - (prefix?.bytes ?? 0);
     this.#expect(missing);
     if (missing > 1024 * 1024) requireSpace(tree, missing);
@@ -346,6 +348,7 @@ export class Receiver {
 
   /** A full disk ends the transfer; other errors are this entry's own. */
   #failed(arrival: Arrival, error: unknown): void {
+    this.#options.signal?.throwIfAborted();
     if (error instanceof TransferFault) throw error;
     const code = systemCode(error);
     if (code === "ENOSPC" || code === "EDQUOT") throw new TransferFault("disk", code);

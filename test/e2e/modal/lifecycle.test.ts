@@ -135,6 +135,12 @@ test("a process that is killed leaves orphans; gc asks, then ends them and nobod
   assert.equal(asked.code, 2);
   assert.match(asked.stdout, /REMOVE +lost +agent .*no process has its session any more/);
   assert.doesNotMatch(asked.stdout, /theirs/);
+  const terminal = new Terminal({ environment: () => modal.user.environment(modal.env), home: modal.user.home }, "gc");
+  await terminal.sees(/modal-sb attach lost/);
+  await terminal.sees(/Remove 2 orphans, \$\d\.\d\d an hour\? \[y\/N\]/);
+  terminal.type(controlC);
+  await terminal.sees(/Nothing was removed/);
+  assert.equal(await terminal.exited, 0);
   const capped = await modal.run(["gc", "--yes", "--max", "1"]);
   assert.equal(capped.code, 2);
   assert.match(capped.stderr, /modal-sb gc --max 2/);

@@ -1,5 +1,6 @@
 /** From a training on Modal to a trackio server, over a volume that shows nothing before it is committed and refreshed. */
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { ended } from "../../helpers/cli.ts";
 import { canEmulate, modalUser } from "../../helpers/modal-user.ts";
@@ -37,5 +38,34 @@ test("metrics of a training on Modal reach the server; those of a session withou
   assert.equal(attached.code, 0, attached.stderr);
   assert.match(attached.stdout, /trained\nEND_TURN\n$/, attached.stderr);
   assert.deepEqual(runsOf(remote.path), { first: 30, second: 20 }, attached.stderr);
+  assert.ok(modal.emulator.sandboxes().every(({ running }) => !running));
+});
+
+test("what a session left waits on its volume: sync sends it, metrics, usage and audit bring it here", async (context) => {
+  if (!(await canRun(context))) return;
+  await using remote = await temporaryFolder();
+  await using server = await startTrackio(newest, "own", remote.path);
+  await using modal = await modalUser({ world: { "metrics.example": new URL(server.address).host } });
+  const env = { TRACKIO_WRITE_TOKEN: writeToken };
+  const ran = await modal.run(["-s", "mine", "-p", train("kept", 12)]);
+  assert.match(ran.stdout, /trained/, ran.stderr);
+  assert.deepEqual(readdirSync(remote.path).filter((name) => name.endsWith(".db")), []);
+
+  const wrong = await modal.run(["sync", "mine"]);
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /no destination for metrics[\s\S]*--metrics owner\/name/);
+  const sent = await modal.run(["--metrics", "https://metrics.example", "sync", "mine"], { env });
+  assert.equal(sent.code, 0, sent.stderr);
+  assert.match(sent.stderr, /mine → https:\/\/metrics.example: 12 rows sent/);
+  assert.deepEqual(runsOf(remote.path), { kept: 12 });
+
+  const shown = await modal.run(["metrics", "mine", "--json"]);
+  assert.equal(shown.code, 0, shown.stderr);
+  assert.equal((JSON.parse(shown.stdout.trim()) as { rows: number }).rows, 12);
+  const usage = await modal.run(["usage", "mine", "--json"]);
+  assert.ok((JSON.parse(usage.stdout) as { requests: number }).requests > 0, usage.stderr);
+  const audit = await modal.run(["audit", "mine"]);
+  assert.match(audit.stdout, /POST \/v1\/messages/, audit.stderr);
+  assert.equal((await modal.run(["audit", "mine", "--follow"])).code, 2);
   assert.ok(modal.emulator.sandboxes().every(({ running }) => !running));
 });
