@@ -74,10 +74,11 @@ that has it wins. \`modal-sb doctor\` shows each value with its origin. Unknown 
 ${rows.join("\n")}
 
 ${userOnly.map((name) => `\`${name}\``).join(", ")} cannot be set in a project's \`modal-sb.json\`: a project may come from a stranger, and they decide
-where your key goes. Nor can it allow all hostnames.
+where your key goes and what is spent. Nor can it allow all hostnames.
 
-\`egress\` is \`"deny-all"\`, \`{"allow": ["hostname", "*.hostname"]}\` or \`"dangerously-allow-all-hostnames"\`; in the variable, \`deny-all\`
-or hostnames with commas between them. The indexes that the host's pip and npm use are always allowed, with whatever
+\`egress\` is \`"ml"\` (what trainings need: PyPI, npm, PyTorch, Hugging Face and its CDNs, Debian), \`"none"\`, \`"open"\`, or
+\`{"allow": ["hostname", "*.hostname"]}\`; in the variable and the flag, hostnames with commas between them. \`"deny-all"\` and
+\`"dangerously-allow-all-hostnames"\` are the long names of \`"none"\` and \`"open"\`. On this machine, the indexes that the host's pip and npm use are always allowed, with whatever
 address they have.
 
 The API key is no setting. It comes from \`--key-file\` or \`keyFile\`, else from \`ANTHROPIC_API_KEY\`, else from

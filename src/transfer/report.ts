@@ -1,5 +1,6 @@
 /** What became of a transfer. */
 import type { Outcome } from "./inside/messages.ts";
+import { leftOut } from "./inside/walk.ts";
 import { reason, shownPath } from "./words.ts";
 
 /** the sandbox may make as many as it likes */
@@ -22,7 +23,7 @@ export interface TransferReport {
   bytes: number;
   /** files that were there of an earlier attempt in part */
   resumed: number;
-  /** neither file nor folder, or not to be read */
+  /** neither file nor folder, or gone before its turn */
   skipped: Listed;
   /** in whose place something else is, which was left as it is */
   existing: Listed;
@@ -73,12 +74,12 @@ export class Tally {
   }
 
   skipped(path: string, code: string): void {
-    add(this.report.skipped, path, code);
+    add(leftOut.includes(code) ? this.report.skipped : this.report.failed, path, code);
   }
 
   settled(entry: { kind: "file" | "folder"; path: string; size: number }, outcome: Outcome, code: string): void {
     const { report } = this;
-    if (outcome === "failed") add(report.failed, entry.path, code);
+    if (outcome === "failed") this.skipped(entry.path, code);
     else if (outcome === "exists") add(report.existing, entry.path, "");
     else if (entry.kind === "folder") report.folders += 1;
     else {

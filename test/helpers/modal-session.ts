@@ -2,9 +2,12 @@
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { setTimeout as pause } from "node:timers/promises";
 import type { EmulatedSandbox } from "../modal-emulator/emulator.ts";
 import { type LineTalk, lineTalk } from "./line-talk.ts";
 import type { ModalUser } from "./modal-user.ts";
+
+const longestEndMs = 20_000;
 
 export interface ModalSession extends AsyncDisposable {
   child: ChildProcess;
@@ -59,6 +62,13 @@ export function sandboxOf(modal: Pick<ModalUser, "emulator">, session: string, r
   const found = runningOf(modal, session).find(({ tags }) => tags["role"] === role);
   assert.ok(found, `the ${role} of ${session} is running`);
   return found;
+}
+
+/** Modal ends what it was told to end after its answer; what nobody has ended fails after a while. */
+export async function untilNothingRuns(modal: Pick<ModalUser, "emulator">): Promise<void> {
+  const isQuiet = () => runningOf(modal).length === 0;
+  await Promise.race([modal.emulator.waitFor(isQuiet), pause(longestEndMs, undefined, { ref: false })]);
+  assertNothingRuns(modal);
 }
 
 export function assertNothingRuns(modal: Pick<ModalUser, "emulator">, session?: string): void {

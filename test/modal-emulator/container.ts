@@ -148,14 +148,15 @@ function containerOf(
 ): Container {
   let ended = false;
   let ranOut = false;
-  void exited.then(() => {
+  const gone = exited.then(async (code) => {
     ended = true;
     ranOut = memory?.ranOut() ?? false;
-    memory?.[Symbol.dispose]();
+    await memory?.[Symbol.asyncDispose]();
+    return code;
   });
   return {
     process,
-    exited,
+    exited: gone,
     kill() {
       if (ended) return;
       killPid(init);

@@ -25,7 +25,6 @@ import { SandboxRegistry } from "./sandbox-registry.ts";
 import { stdioCalls } from "./stdio-calls.ts";
 import { Workspace } from "./workspace.ts";
 
-
 export interface EmulatorOptions {
   /** named secrets of the workspace: name → variables */
   secrets?: Record<string, Record<string, string>>;

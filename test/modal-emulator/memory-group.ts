@@ -10,7 +10,7 @@ const roots = [
 
 let counter = 0;
 
-export class MemoryGroup implements Disposable {
+export class MemoryGroup implements AsyncDisposable {
   readonly #folder: string;
   readonly #events: string;
 
@@ -51,11 +51,14 @@ export class MemoryGroup implements Disposable {
     }
   }
 
-  [Symbol.dispose](): void {
-    try {
-      rmdirSync(this.#folder);
-    } catch {
-      // a process of it is still ending: the next emulator's sweep takes it
+  /** The last processes leave a little after their sandbox has ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (let tries = 0; tries < 200; tries++) {
+      try {
+        return rmdirSync(this.#folder);
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
     }
   }
 }

@@ -6,6 +6,7 @@ import { hashPrefix, PartialFile, type Prefix } from "./partial-file.ts";
 import { isPartialName } from "./partial-names.ts";
 import { openTarget, type Target, type TargetRequest } from "./target.ts";
 import { systemCode, TransferFault } from "./transfer-fault.ts";
+import { leftOut } from "./walk.ts";
 
 const maxPathBytes = 4096;
 const maxNameBytes = 255;
@@ -107,6 +108,7 @@ export class Receiver {
       case "skipped":
         this.#count();
         checkPath(message.path);
+        if (!leftOut.includes(message.code)) this.#failures += 1;
         this.#events.onSkipped?.(message.path, message.code);
         return false;
       case "total":
@@ -358,7 +360,7 @@ export class Receiver {
   #close(arrival: Arrival, outcome: Outcome, code: string): void {
     this.#arrivals.delete(arrival.id);
     this.#paths.delete(arrival.path);
-    if (outcome === "failed" || outcome === "exists") this.#failures += 1;
+    if (outcome === "exists" || (outcome === "failed" && !leftOut.includes(code))) this.#failures += 1;
     this.#events.onResult?.(arrival, outcome, code);
     const told = this.#options.tellOutcomes ? { outcome, code } : { outcome: "put", code: "" };
     this.#out.post({ t: "result", id: arrival.id, ...told });

@@ -137,7 +137,8 @@ export class Sender {
     try {
       file = this.#source.tree.open(names, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
-      this.#out.post({ t: "broken", id: request.id, code: systemCode(error) });
+      const code = systemCode(error);
+      this.#out.post({ t: "broken", id: request.id, code: code === "ENOENT" ? "gone" : code });
       return;
     }
     try {

@@ -4,6 +4,8 @@ import { entryPath, type FolderTree } from "./folder-tree.ts";
 import { isPartialName } from "./partial-names.ts";
 import { systemCode } from "./transfer-fault.ts";
 
+/** what is left out on purpose; anything else that is skipped is missing afterwards */
+export const leftOut: readonly string[] = ["link", "pipe", "socket", "device", "gone"];
 /** each level costs two descriptors */
 const maxDepth = 200;
 
@@ -29,12 +31,12 @@ export function* walk(tree: FolderTree, names: readonly string[]): Generator<Ent
       }
       const entry = entryOf(level, found.name);
       if (entry.kind !== "folder") {
-        yield entry;
+        if (entry.kind !== "skipped" || entry.code !== "ENOENT") yield entry;
         continue;
       }
       const opened = levels.length < maxDepth ? tryOpen(level, found.name, entry.path) : "too deep";
       if (typeof opened === "string") {
-        yield { path: entry.path, kind: "skipped", code: opened };
+        if (opened !== "ENOENT") yield { path: entry.path, kind: "skipped", code: opened };
         continue;
       }
       levels.push(opened);

@@ -8,7 +8,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { variableOf } from "../../../src/config/schema.ts";
-import { assertNothingRuns, modalSession, sandboxOf } from "../../helpers/modal-session.ts";
+import { assertNothingRuns, modalSession, sandboxOf, untilNothingRuns } from "../../helpers/modal-session.ts";
 import { type ModalUser, modalUser } from "../../helpers/modal-user.ts";
 import { temporaryFolder } from "../../helpers/temporary-folder.ts";
 import { whyNot } from "../../modal-emulator/emulator.ts";
@@ -108,7 +108,7 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       assert.equal(stdout, "");
       assert.match(stderr, words);
       assert.doesNotMatch(stderr, /bug in modal-sb|^ +at /m);
-      await modal.emulator.waitFor((emulator) => emulator.sandboxes().every(({ running }) => !running));
+      await untilNothingRuns(modal);
     }
 
     test("answers of creates that are lost make no second sandbox", async () => {
