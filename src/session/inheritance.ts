@@ -37,13 +37,20 @@ export class Inheritance {
     if (!found) return undefined;
     for (const turn of found.turns) this.note(turn);
     const after = Math.min(onlyNewEvents, ...found.turns.map((turn) => turn.after));
-    const running = await adoptRunning(parts, after);
+    const running = await adoptRunning(parts, after, found === this.#own ? undefined : (found.sandboxes ?? []));
     clearDetached(this.#options.stateFolder, this.#options.name);
     return running;
   }
 
   /** Before the first sandbox is made: a process that dies from here on may leave something. */
   begin(): void {
+    delete this.#own.sandboxes;
+    this.#write();
+  }
+
+  /** From now on another process can take the session over. */
+  whole({ agent, proxy }: Running): void {
+    this.#own.sandboxes = [agent.id, proxy.sandbox.id];
     this.#write();
   }
 

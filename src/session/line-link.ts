@@ -107,11 +107,19 @@ async function connect(
     ...["-", target],
   ]);
   const lines = new LineSplitter(maxLineBytes);
+  let isOver = false;
   process.stdout.on("data", (chunk: Buffer) => {
-    for (const line of lines.push(chunk)) onLine(line);
+    // the next link gets the same lines
+    if (!isOver) for (const line of lines.push(chunk)) onLine(line);
   });
   // the agent could write here without end; its words are of no use to the host
   process.stderr.resume();
+  // what cannot be said any more breaks the link as well: the process at the other end may not notice
+  const isBroken = new Promise<void>((resolve) => process.stdin.once("error", () => resolve()));
+  void isBroken.then(() => {
+    isOver = true;
+    process.kill("SIGTERM");
+  });
   const ping = setInterval(() => process.stdin.write("\n"), pingMs);
   ping.unref();
   void process.exited.then(() => clearInterval(ping));
@@ -119,7 +127,7 @@ async function connect(
     send: (message) => {
       process.stdin.write(`${JSON.stringify(message)}\n`);
     },
-    ended: process.exited.then(() => {}),
+    ended: Promise.race([process.exited, isBroken]).then(() => {}),
     close: () => process.kill("SIGTERM"),
   };
 }

@@ -17,6 +17,8 @@ export interface LiveTurn {
 export interface LiveSession {
   startedAt: string;
   turns: LiveTurn[];
+  /** ids of the agent's and the proxy's sandboxes, as soon as the agent has its grant; before that nothing can be taken over */
+  sandboxes?: string[];
 }
 
 /** undefined: the session ended in peace, or never began. A damaged file counts as a session without turns. */

@@ -88,8 +88,15 @@ export async function startRunning(parts: RunningParts, after: number): Promise<
   return { proxy, agent, link };
 }
 
-/** What a process before this one left running; undefined, with nothing left, when it is not whole. */
-export async function adoptRunning(parts: RunningParts, after: number): Promise<Running | undefined> {
+/**
+ * What a process before this one left running; undefined, with nothing left, when it is not whole: `ids` are those of sandboxes
+ * whose agent has its grant, undefined when nobody remembers.
+ */
+export async function adoptRunning(
+  parts: RunningParts,
+  after: number,
+  ids: readonly string[] | undefined,
+): Promise<Running | undefined> {
   const { options, signal } = parts;
   const { provider, name } = options;
   const found = await Promise.allSettled([agentName(name), proxyName(name)].map((each) => provider.find(each)));
@@ -99,6 +106,7 @@ export async function adoptRunning(parts: RunningParts, after: number): Promise<
   await using undo = new AsyncDisposableStack();
   for (const sandbox of [agent, proxySandbox]) undo.use(sandbox);
   if (!agent || !proxySandbox) return undefined;
+  if (ids && ![agent, proxySandbox].every(({ id }) => ids.includes(id))) return undefined;
   const timeout = AbortSignal.any([signal, AbortSignal.timeout(adoptTimeoutMs)]);
   try {
     const proxy = await adoptProxyRole(proxySandbox, parts.onNotice, true);

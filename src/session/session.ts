@@ -229,6 +229,7 @@ class RunningSession implements Session {
       this.#inherited.begin();
     }
     const running = adopted ?? (await startRunning(parts, onlyNewEvents));
+    this.#inherited.whole(running);
     this.#watch(running);
     this.#notice("sandbox_started", `The agent ${adopted ? "goes on" : "runs"} in sandbox ${running.agent.id}`);
     return running;

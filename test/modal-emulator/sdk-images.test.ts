@@ -23,7 +23,7 @@ describe("images of the emulator", { skip: reason ?? false }, () => {
       .dockerfileCommands([
         "ENV GREETING=hello NAME='the world'",
         `ENV BOTH="$GREETING $\{NAME}"`,
-        "WORKDIR /work/here",
+        "WORKDIR /place/here",
         "RUN echo $BOTH > greeting && \\\n  echo more >> greeting",
       ])
       .dockerfileCommands([
@@ -36,13 +36,13 @@ describe("images of the emulator", { skip: reason ?? false }, () => {
       });
     const sandbox = await modal.client.sandboxes.create(modal.app, image, { command: ["sleep", "1000"] });
     assert.equal(
-      await printed(sandbox, "sh", "-c", "cat /work/here/greeting /script /heredoc"),
+      await printed(sandbox, "sh", "-c", "cat /place/here/greeting /script /heredoc"),
       "hello the world\nmore\nfrom a script\nkept hello\n",
     );
     const environment = await printed(sandbox, "sh", "-c", "tr '\\0' '\\n' < /proc/2/environ");
     assert.match(environment, /^EXTRA=1$/m);
     assert.doesNotMatch(environment, /AT_BUILD|BUILD_SECRET/);
-    assert.equal(await printed(sandbox, "pwd"), "/work/here\n");
+    assert.equal(await printed(sandbox, "pwd"), "/place/here\n");
     assert.equal(emulator.images().at(-1)?.commands.length, 2);
   });
 

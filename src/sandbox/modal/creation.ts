@@ -1,15 +1,20 @@
 /** From the wish for a sandbox to one that runs: GPUs in turn, words while it takes long, and nothing left when it fails. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Sandbox as SdkSandbox } from "modal";
-import { BusyError, ModalSbError, SandboxError } from "../../errors.ts";
+import { BusyError, ModalSbError, messageOf, SandboxError } from "../../errors.ts";
 import type { CreateOptions } from "../provider.ts";
 import { underContext, within } from "./calls.ts";
-import { grpcStatus, isNamed, isNotFound, modalError, statusOf } from "./modal-error.ts";
+import { grpcStatus, isNamed, isNotFound, modalError, statusOf, wordsOf } from "./modal-error.ts";
 import { terminateById } from "./modal-sandbox.ts";
 import type { Account } from "./sdk.ts";
 
 const answerMs = 60_000;
 const progressMs = 15_000;
+/** before Modal is asked again, when it refused every kind at once */
+const firstPauseMs = 10_000;
+const longestPauseMs = 120_000;
+/** Modal's words when no machine is to be had; others are about the sandbox itself */
+const noCapacity = /capacity|no (?:available )?(?:machine|worker|gpu)|resource.?exhausted|unavailable/i;
 /** Modal frees the name of a sandbox that was given up only when that has ended */
 const nameFreeMs = 30_000;
 const cleanUpMs = 90_000;
@@ -30,6 +35,8 @@ export interface Wish {
   /** in order of preference; empty: none is wanted */
   gpus: readonly string[];
   maxWaitMs: number;
+  /** Hears that an attempt has cost nothing: there was no machine for it. */
+  onNoMachine(): void;
   /** Writes down the intent, and asks Modal; once for each attempt. */
   attempt(gpu: string | undefined): { creation: string; made: Promise<SdkSandbox> };
 }
@@ -41,34 +48,47 @@ export async function createAtModal(
   { signal, onProgress }: CreateOptions,
 ): Promise<SdkSandbox> {
   const startedAt = Date.now();
+  const leftMs = () => wish.maxWaitMs - (Date.now() - startedAt);
   const choices = wish.gpus.length > 0 ? wish.gpus : [undefined];
   let last: unknown;
-  for (const [index, gpu] of choices.entries()) {
-    const leftMs = wish.maxWaitMs - (Date.now() - startedAt);
-    if (leftMs <= 0) break;
-    const shareMs = leftMs / (choices.length - index);
-    const words = gpu === undefined ? undefined : waitingWords(gpu, choices[index + 1]);
-    try {
-      return await oneAttempt(account, wish, gpu, { signal, shareMs, onProgress, words });
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!(error instanceof NoMachine)) throw error;
-      last = error;
+  for (let pauseMs = firstPauseMs; leftMs() > 0; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
+    for (const [index, gpu] of choices.entries()) {
+      if (leftMs() <= 0) break;
+      const shareMs = leftMs() / (choices.length - index);
+      const words = gpu === undefined ? undefined : waitingWords(gpu, choices[index + 1]);
+      const isFirst = last === undefined;
+      try {
+        return await oneAttempt(account, wish, gpu, { signal, shareMs, onProgress, words, isFirst });
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (!(error instanceof NoMachine)) throw error;
+        last = error;
+        wish.onNoMachine();
+      }
     }
+    if (leftMs() <= 0) break;
+    const waitMs = Math.min(pauseMs, leftMs());
+    onProgress?.(`no machine with ${listOf(wish.gpus)} is free; asking again in ${durationWords(waitMs)}`);
+    await sleep(waitMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
   }
-  const minutes = Math.max(1, Math.round(wish.maxWaitMs / 60_000));
-  if (wish.gpus.length === 0) {
-    throw new SandboxError(`Modal had no machine for the sandbox "${wish.name}" within ${minutes} min`, {
-      cause: last,
-    });
-  }
-  throw new SandboxError(`There was no GPU of ${wish.gpus.join(", ")} within ${minutes} min`, {
+  throw noneInTime(wish, last);
+}
+
+function noneInTime({ gpus, name, maxWaitMs }: Wish, last: unknown): SandboxError {
+  const minutes = Math.max(1, Math.round(maxWaitMs / 60_000));
+  const what =
+    gpus.length > 0 ? `There was no GPU of ${gpus.join(", ")}` : `Modal had no machine for the sandbox "${name}"`;
+  return new SandboxError(`${what} within ${minutes} min`, {
     hint: "name more kinds (--gpu H100,A100-80GB,A10), wait longer (--max-wait), or name no region",
     cause: last,
   });
 }
 
-/** No machine was free in time: another kind may be. */
+function listOf(gpus: readonly string[]): string {
+  return gpus.length > 0 ? gpus.join(" or ") : "enough cores";
+}
+
+/** No machine was free in time: another kind may be, or one later. */
 class NoMachine extends Error {}
 
 interface Attempt {
@@ -76,13 +96,15 @@ interface Attempt {
   shareMs: number;
   onProgress: CreateOptions["onProgress"];
   words: ((ms: number) => string) | undefined;
+  /** nothing of this wish can have the name still */
+  isFirst: boolean;
 }
 
 async function oneAttempt(
   account: Account,
   wish: Wish,
   gpu: string | undefined,
-  { signal, shareMs, onProgress, words }: Attempt,
+  { signal, shareMs, onProgress, words, isFirst }: Attempt,
 ): Promise<SdkSandbox> {
   const startedAt = Date.now();
   const timer = setInterval(() => words && onProgress?.(words(Date.now() - startedAt)), progressMs).unref();
@@ -92,8 +114,8 @@ async function oneAttempt(
       try {
         return await attemptUntil(account, wish, gpu, giveUp);
       } catch (error) {
-        // the kind before this one may be on its way out still
-        const isOwnBefore = gpu !== wish.gpus[0] && Date.now() - startedAt < nameFreeMs;
+        // the one that was tried before may be on its way out still
+        const isOwnBefore = !isFirst && Date.now() - startedAt < nameFreeMs;
         if (!(error instanceof BusyError) || !isOwnBefore || giveUp.aborted) throw error;
         await sleep(500);
       }
@@ -157,9 +179,13 @@ async function failure(account: Account, wish: Wish, creation: string, error: un
   if (error instanceof ModalSbError) return error;
   if (isNamed(error, "AlreadyExistsError") || statusOf(error) === grpcStatus.alreadyExists)
     return new BusyError(`A sandbox named "${wish.name}" is running`, { hint: "modal-sb ls shows it" });
-  // the SDK has ended it in both cases
-  if (error instanceof Error && ["ResourceExhaustedError", "ConflictError"].includes(error.name))
-    return new NoMachine(error.message, { cause: error });
+  // the SDK has ended it
+  if (isNamed(error, "ResourceExhaustedError")) return new NoMachine(messageOf(error), { cause: error });
+  // it has ended by itself before it was placed on a machine
+  if (isNamed(error, "ConflictError")) {
+    if (noCapacity.test(messageOf(error))) return new NoMachine(messageOf(error), { cause: error });
+    return new SandboxError(`The sandbox "${wish.name}" ended before it started: ${wordsOf(error)}`, { cause: error });
+  }
   const known = modalError(error, `make the sandbox "${wish.name}"`);
   if (!uncertain.includes(statusOf(error))) return known;
   try {

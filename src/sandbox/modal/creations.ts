@@ -20,11 +20,15 @@ interface Line {
   at: string;
   name: string;
   id?: string;
+  /** Modal had no machine: the intent before it has cost nothing */
+  refused?: string;
 }
 
 export interface Creations {
   /** Writes the intent. Throws a SandboxError when there were too many in the last hour, or it cannot be written. */
   intend(intent: Intent): void;
+  /** Writes that Modal had no machine; never throws. */
+  refused(name: string): void;
   /** Writes what became of it; never throws, for it has been made. */
   made(name: string, id: string): void;
 }
@@ -43,18 +47,24 @@ export function openCreations(stateFolder: string, perHour: number): Creations {
       }
       append(path, { at: new Date().toISOString(), name, role, ...(gpu !== undefined && { gpu }) });
     },
-    made(name, id) {
-      try {
-        append(path, { at: new Date().toISOString(), name, id });
-      } catch {
-        // the intent is there, and Modal has the sandbox's tags
-      }
-    },
+    refused: (name) => appendIfPossible(path, { at: new Date().toISOString(), name, refused: "no machine" }),
+    made: (name, id) => appendIfPossible(path, { at: new Date().toISOString(), name, id }),
   };
 }
 
+/** What is not written down here counts against the user, and not against Modal: the intent is there. */
+function appendIfPossible(path: string, line: Record<string, string>): void {
+  try {
+    append(path, line);
+  } catch {
+    // and Modal has the sandbox's tags
+  }
+}
+
 function intentsSince(path: string, sinceMs: number): number {
-  return linesOf(path).filter((line) => line.id === undefined && Date.parse(line.at) > sinceMs).length;
+  const recent = linesOf(path).filter((line) => Date.parse(line.at) > sinceMs);
+  const refused = recent.filter((line) => line.refused !== undefined).length;
+  return recent.filter((line) => line.id === undefined).length - 2 * refused;
 }
 
 function linesOf(path: string): Line[] {

@@ -27,9 +27,12 @@ function checkedGpu(text: string): string {
 }
 
 function suggestion(name: string): string {
+  const isBegun = (known: string) => name.startsWith(known);
   const near = [...mostOf.keys()]
     .map((known) => ({ known, distance: distanceOf(known, name) }))
-    .sort((one, other) => one.distance - other.distance)[0];
+    .sort(
+      (one, other) => one.distance - other.distance || Number(isBegun(other.known)) - Number(isBegun(one.known)),
+    )[0];
   const all = `there are ${[...mostOf.keys()].join(", ")}, each also with a count such as H100:2`;
   return near && near.distance <= 2 ? `did you mean ${near.known}? ${all}` : all;
 }

@@ -30,7 +30,10 @@ export function statusOf(error: unknown): number | undefined {
 }
 
 /** By the SDK's name of the class, so that the SDK need not be loaded to ask. */
-export function isNamed(error: unknown, name: "NotFoundError" | "AlreadyExistsError" | "InvalidError"): boolean {
+export function isNamed(
+  error: unknown,
+  name: "NotFoundError" | "AlreadyExistsError" | "ConflictError" | "ResourceExhaustedError",
+): boolean {
   return error instanceof Error && error.name === name;
 }
 
@@ -60,7 +63,8 @@ export function modalError(error: unknown, what: string): ModalSbError {
   return new SandboxError(`Modal could not ${what}: ${words}`, { cause: error });
 }
 
-function wordsOf(error: unknown): string {
+/** What Modal said, safe to print and not too long. */
+export function wordsOf(error: unknown): string {
   const details = (error as { details?: unknown } | undefined)?.details;
   const words = typeof details === "string" && details !== "" ? details : messageOf(error);
   return sanitizeText(words).slice(0, maxWords);

@@ -104,6 +104,7 @@ class ModalProvider implements Provider {
           modalName: this.#installation.sandboxName(spec.name),
           gpus,
           maxWaitMs: spec.machine?.maxWaitMs ?? defaultMaxWaitMs,
+          onNoMachine: () => this.#creations.refused(spec.name),
           attempt: (gpu) => {
             label = this.#labelOf(spec, gpu);
             return { creation: label.creation, made: attempts(label) };

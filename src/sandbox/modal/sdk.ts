@@ -13,7 +13,7 @@ type Sdk = typeof import("modal");
 /** The version whose calls this provider was written for: another may ask for other ones. */
 const sdkVersion = "0.11.1";
 /** npm's newest "modal" is a stranger's: a window for web pages */
-const sdkRepository = /github\.com[/:]modal-labs\//;
+const sdkRepository = /"(?:git\+)?https:\/\/github\.com\/modal-labs\//;
 /** how long a call goes on when Modal asks to be called later, in seconds; without it the SDK would wait for ever */
 const maxThrottleWaitSecs = 60;
 const answerMs = 60_000;
@@ -37,17 +37,27 @@ export interface Account {
   appName: string;
 }
 
-/** What is known of the package that `import("modal")` would load, as the words of an error; undefined when it is Modal's. */
+/** Why the package that `import("modal")` would load is not Modal's; undefined when it is. */
 export function strangeSdk(): string | undefined {
   try {
-    const { name, version, repository } = JSON.parse(readFileSync(packageFile(), "utf8")) as Record<string, unknown>;
-    const source = JSON.stringify(repository ?? "");
-    if (name !== "modal" || !sdkRepository.test(source)) return `the package "modal" is not Modal's (${source})`;
-    if (version !== sdkVersion) return `the package "modal" has version ${version}, and ${sdkVersion} is needed`;
-    return undefined;
+    return strangenessOf(JSON.parse(readFileSync(packageFile(), "utf8")) as Manifest);
   } catch (error) {
     return `the package "modal" is not installed: ${messageOf(error)}`;
   }
+}
+
+interface Manifest {
+  name?: unknown;
+  version?: unknown;
+  repository?: unknown;
+}
+
+/** The same, for what its package.json says. */
+export function strangenessOf({ name, version, repository }: Manifest): string | undefined {
+  const source = JSON.stringify(repository ?? "nowhere");
+  if (name !== "modal" || !sdkRepository.test(source)) return `the package "modal" is not Modal's, but from ${source}`;
+  if (version !== sdkVersion) return `the package "modal" has version ${version}, and ${sdkVersion} is needed`;
+  return undefined;
 }
 
 export const sdkRemedy = `npm install --save-exact modal@${sdkVersion}`;
@@ -60,11 +70,7 @@ export async function openAccount(
   const strange = strangeSdk();
   if (strange !== undefined)
     throw new SandboxError(`Sandboxes on Modal cannot be used: ${strange}`, { hint: sdkRemedy });
-  using _settings = settingsOfSdk({
-    ...environment,
-    ...(options.sandboxesV2 !== undefined && { MODAL_SANDBOX_V2: options.sandboxesV2 ? "1" : "0" }),
-  });
-  const sdk = await import("modal");
+  const sdk = await loadSdk(environment);
   const client = openClient(sdk, options, environment);
   let app: Promise<App> | undefined;
   return {
@@ -86,11 +92,26 @@ export async function openAccount(
   };
 }
 
+let loading: Promise<Sdk> | undefined;
+
+/** The file of profiles is read when the package is, once a process. */
+function loadSdk(environment: Readonly<Record<string, string | undefined>>): Promise<Sdk> {
+  loading ??= (async () => {
+    using _settings = settingsOfSdk(environment);
+    return await import("modal");
+  })();
+  return loading;
+}
+
 function openClient(
   sdk: Sdk,
   options: ModalOptions,
   environment: Readonly<Record<string, string | undefined>>,
 ): ModalClient {
+  using _settings = settingsOfSdk({
+    ...environment,
+    ...(options.sandboxesV2 !== undefined && { MODAL_SANDBOX_V2: options.sandboxesV2 ? "1" : "0" }),
+  });
   try {
     return new sdk.ModalClient({
       ...(options.environment !== undefined && { environment: options.environment }),

@@ -90,11 +90,6 @@ export class FrameWriter {
     });
   }
 
-  /** bytes that wait for the other side to read */
-  get backlog(): number {
-    return this.#stream.writableLength;
-  }
-
   #flush(): void {
     this.#isScheduled = false;
     if (this.#waiting === "") return;

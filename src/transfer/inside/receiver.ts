@@ -4,12 +4,11 @@ import type { Frame, FrameWriter } from "./frames.ts";
 import { type MessageOf, maxOpenEntries, type Outcome } from "./messages.ts";
 import { hashPrefix, PartialFile, type Prefix } from "./partial-file.ts";
 import { isPartialName } from "./partial-names.ts";
+import { namesOf } from "./path.ts";
 import { openTarget, type Target, type TargetRequest } from "./target.ts";
 import { systemCode, TransferFault } from "./transfer-fault.ts";
 import { leftOut } from "./walk.ts";
 
-const maxPathBytes = 4096;
-const maxNameBytes = 255;
 /** files that wait for the disk at the same time */
 const maxFinishing = 64;
 /** changed folders that are remembered until they are flushed */
@@ -107,7 +106,7 @@ export class Receiver {
         return false;
       case "skipped":
         this.#count();
-        checkPath(message.path);
+        namesOf(message.path);
         if (!leftOut.includes(message.code)) this.#failures += 1;
         this.#events.onSkipped?.(message.path, message.code);
         return false;
@@ -149,7 +148,7 @@ export class Receiver {
   async #announced(message: MessageOf<"folder" | "file">): Promise<void> {
     const target = this.#openTarget();
     this.#count();
-    const names = checkPath(message.path);
+    const names = namesOf(message.path);
     if (message.id !== this.#nextId) throw new TransferFault("protocol", "a number out of turn");
     this.#nextId += 1;
     if (this.#kind === "file" && (message.t !== "file" || message.path !== "" || message.id > 0)) {
@@ -375,22 +374,16 @@ export class Receiver {
 
   #flush(): void {
     const { tree } = this.#openTarget();
-    for (const folder of this.#dirty) fsyncSync(tree.folder(folder === "" ? [] : folder.split("/")));
+    for (const folder of this.#dirty) {
+      try {
+        fsyncSync(tree.folder(folder === "" ? [] : folder.split("/")));
+      } catch (error) {
+        // some file systems cannot flush a folder, and the user may have removed one
+        if (!["EINVAL", "ENOTSUP", "ENOENT"].includes(systemCode(error))) throw error;
+      }
+    }
     this.#dirty.clear();
   }
-}
-
-/** The names in a path from the other side. Throws a TransferFault for one that leads elsewhere, or that no file system has. */
-function checkPath(path: string): string[] {
-  if (path === "") return [];
-  const names = path.split("/");
-  const isGood =
-    path.length <= maxPathBytes &&
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: all bytes but 0 may be in a name
-    /^[\x01-\xff]*$/.test(path) &&
-    names.every((name) => name !== "" && name !== "." && name !== ".." && name.length <= maxNameBytes);
-  if (!isGood) throw new TransferFault("protocol", "a path that leads elsewhere");
-  return names;
 }
 
 function requireSpace(tree: Target["tree"], bytes: number): void {

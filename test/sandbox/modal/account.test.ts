@@ -1,6 +1,7 @@
 /** The account of Modal: its credentials, the package that uses them, and what doctor says. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { strangenessOf, strangeSdk } from "../../../src/sandbox/modal/sdk.ts";
 import { createProvider } from "../../../src/sandbox/sandbox.ts";
 import { freePort } from "../../helpers/free-port.ts";
 import { temporaryFolder } from "../../helpers/temporary-folder.ts";
@@ -53,6 +54,16 @@ test("the credentials of the provider's own environment are used, not the proces
   assert.doesNotMatch(inspect(error, { depth: 20 }), /as-canary/);
   assert.equal(process.env["MODAL_TOKEN_ID"], "ak-of-the-process");
   assert.equal(process.env["MODAL_TOKEN_SECRET"] === "as-canary", false);
+});
+
+test("another package named modal is not used, nor another version", () => {
+  const repository = { type: "git", url: "git+https://github.com/modal-labs/modal-client.git" };
+  assert.equal(strangeSdk(), undefined);
+  assert.equal(strangenessOf({ name: "modal", version: "0.11.1", repository }), undefined);
+  assert.match(strangenessOf({ name: "modal", version: "0.11.2", repository }) ?? "", /version 0\.11\.2/);
+  const others = ["git+https://github.com/bengourley/modal.js.git", "https://evil.example/github.com/modal-labs/"];
+  for (const url of [...others, undefined])
+    assert.match(strangenessOf({ name: "modal", version: "0.11.1", repository: { url } }) ?? "", /not Modal's/);
 });
 
 test("a local provider does not load Modal's SDK", async () => {

@@ -86,13 +86,34 @@ test("kinds of GPU are tried in turn, and the one that was got is known", async 
 
 test("no GPU in time is an error that names them, and leaves none in the queue", async (context: TestContext) => {
   if (!(await needsEmulator(context))) return;
-  await using scene = await openScene({ faults: { gpuNeverFree: ["H100"], noCapacity: true } });
-  await assert.rejects(scene.provider.create(specOn(["H100", "L4"], { maxWaitMs: 3000 })), (error: SandboxError) => {
+  await using scene = await openScene({ faults: { gpuNeverFree: ["H100", "L4"] } });
+  await assert.rejects(scene.provider.create(specOn(["H100", "L4"], { maxWaitMs: 2000 })), (error: SandboxError) => {
     assert.match(error.message, /no GPU of H100, L4 within 1 min/);
     assert.match(error.hint ?? "", /--gpu/);
     return true;
   });
   await scene.emulator.waitFor((emulator) => emulator.sandboxes().every((sandbox) => sandbox.result !== undefined));
+});
+
+test("when Modal refuses every kind at once it is asked again, which costs nothing of the hour's number", async (context: TestContext) => {
+  if (!(await needsEmulator(context))) return;
+  await using scene = await openScene({ faults: { noCapacity: true } }, { creationsPerHour: 2 });
+  const heard = Promise.withResolvers<string>();
+  const abort = new AbortController();
+  const spec = specOn(["H100", "A10"], { maxWaitMs: 600_000 });
+  const creation = scene.provider.create(spec, { signal: abort.signal, onProgress: heard.resolve });
+  creation.catch(() => {});
+  assert.equal(await heard.promise, "no machine with H100 or A10 is free; asking again in 10 s");
+  abort.abort(new Error("enough"));
+  await assert.rejects(creation, /enough/);
+  assert.equal(running(scene.emulator).length, 0);
+  // the pause is over
+  scene.emulator.faults.noCapacity = false;
+  const sandbox = await scene.provider.create(spec);
+  assert.equal(scene.emulator.sandboxes().at(-1)?.id, sandbox.id);
+  await sandbox.terminate();
+  await (await scene.provider.create(sandboxSpec(trusted))).terminate();
+  await assert.rejects(scene.provider.create(sandboxSpec(trusted)), /3rd sandbox within an hour/);
 });
 
 test("while a GPU is waited for, words say so", async (context: TestContext) => {
@@ -129,6 +150,7 @@ test("a kind of GPU that Modal does not have is refused at once, with the neares
       return true;
     });
   await refused("H10", /did you mean H100\?/);
+  await refused("A10G", /did you mean A10\?/);
   await refused("A10:5", /A10:4/);
   await refused("H100:0", /H100:8/);
   assert.deepEqual(scene.emulator.calls, []);
