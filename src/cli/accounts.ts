@@ -6,6 +6,7 @@ import type { Config } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
+import { providerOf } from "../session/session-file.ts";
 import { volumeFolders } from "../session/volume-copy.ts";
 import { limitsOf } from "./open.ts";
 import type { Output } from "./output.ts";
@@ -28,7 +29,16 @@ export async function showUsage(
   config: Config,
   output: Output,
 ): Promise<number> {
-  const names = session === undefined ? sessionsByTime(config) : [await known(session, provider)];
+  const ofProvider = (name: string) => providerOf(config.settings.stateFolder, name) === provider.name;
+  const all = sessionsByTime(config);
+  const names = session === undefined ? all.filter(ofProvider) : [await known(session, provider)];
+  if (session === undefined && names.length < all.length) {
+    output.note(
+      output.dim(
+        `Sessions of other providers are not among these: ${provider.name === "local" ? "--on modal" : "--on local"} shows them`,
+      ),
+    );
+  }
   const folders = await auditFolders(names, provider, config);
   const found = names.map((name) => spendingOf(name, folders.get(`${name}-audit`)));
   if (json) for (const spending of found) output.data(`${JSON.stringify(spending)}\n`);

@@ -7,7 +7,7 @@ import { costLine } from "./cost-line.ts";
 import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
 import { isToBeLeft, leave, refuseToLeave } from "./leave.ts";
 import { runLines } from "./lines.ts";
-import { freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
+import { configForSession, freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
 import { runRepl } from "./repl.ts";
 import { problemTeller, syncLine } from "./sync-words.ts";
@@ -26,7 +26,8 @@ export interface ChatOptions {
 
 /** Runs the command; the exit code. Rejects with the reason of `stop` when that fires. */
 export async function chat(options: ChatOptions, output: Output, stop: AbortSignal): Promise<number> {
-  const { environment, config } = configOf(options.flags);
+  const { environment, config: asked } = configOf(options.flags);
+  const config = configForSession(asked, options.session);
   const message = options.print === true ? await readAll(process.stdin) : options.print;
   if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
   await using provider = await openProvider(config, environment);

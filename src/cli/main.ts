@@ -5,7 +5,7 @@ import { CommanderError } from "@commander-js/extra-typings";
 import { exitCodes } from "../errors.ts";
 import { chat, configOf } from "./chat.ts";
 import { formatError } from "./format-error.ts";
-import { openProvider } from "./open.ts";
+import { configForSession, openProvider } from "./open.ts";
 import { type Output, processOutput } from "./output.ts";
 import { parseArguments, type Request } from "./program.ts";
 
@@ -55,14 +55,14 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
   }
   if (request.command === "usage" || request.command === "audit") {
     const { showAudit, showUsage } = await import("./accounts.ts");
-    const { config, environment } = configOf(request.flags);
+    const { config, environment } = await configOfSession(request);
     await using provider = await openProvider(config, environment);
     if (request.command === "usage") return await showUsage(request, provider, config, output);
     return await showAudit(request, provider, config, output, stop);
   }
   if (request.command === "metrics") {
     const { showMetrics } = await import("./metrics.ts");
-    const { config, environment } = configOf(request.flags);
+    const { config, environment } = await configOfSession(request);
     await using provider = await openProvider(config, environment);
     return await showMetrics(request, provider, config, output, stop, environment);
   }
@@ -79,6 +79,15 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
   const { config, environment } = configOf(request.flags);
   await using provider = await openProvider(config, environment);
   return await doctor(config, environment, provider, homedir(), output);
+}
+
+/** Of the session that is asked for, or of the latest one; `usage` without a name is about all of a provider. */
+async function configOfSession(request: Extract<Request, { command: "usage" | "audit" | "metrics" }>) {
+  const { sessionsByTime } = await import("./accounts.ts");
+  const { config, environment } = configOf(request.flags);
+  const isOfAll = request.command === "usage" || (request.command === "metrics" && request.folder !== undefined);
+  const session = request.session ?? (isOfAll ? undefined : sessionsByTime(config).at(-1));
+  return { config: configForSession(config, session), environment };
 }
 
 function packageVersion(): string {

@@ -4,11 +4,15 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { knownCredentials } from "../config/known-credentials.ts";
 import type { Config, Environment } from "../config/load.ts";
-import { ConfigError } from "../errors.ts";
+import { settings as schema } from "../config/schema.ts";
+import { ConfigError, UsageError } from "../errors.ts";
 import type { Limits, Machine, Provider } from "../sandbox/provider.ts";
 import { createProvider } from "../sandbox/sandbox.ts";
 import { openSession, type Session, type SessionOptions } from "../session/session.ts";
+import { checkSessionName, providerOf } from "../session/session-file.ts";
 import { brokeredAccess } from "./brokered-access.ts";
+
+const providerNames = schema.provider.options;
 
 export function openProvider(config: Config, environment: Environment): Promise<Provider> {
   const { provider, stateFolder, modalApp, modalEnvironment, creationsPerHour } = config.settings;
@@ -21,6 +25,29 @@ export function openProvider(config: Config, environment: Environment): Promise<
       ...(modalEnvironment !== undefined && { environment: modalEnvironment }),
     },
   });
+}
+
+/**
+ * The configuration for a session that may have begun elsewhere: it goes on where its volumes are. Throws a UsageError when the
+ * user has asked for another provider.
+ */
+export function configForSession(config: Config, session: string | undefined): Config {
+  const { settings, origins } = config;
+  if (session !== undefined) checkSessionName(session);
+  const known = session === undefined ? undefined : providerOf(resolve(settings.stateFolder), session);
+  if (known === undefined || known === settings.provider) return config;
+  if (origins.provider !== "default") {
+    throw new UsageError(
+      `The session "${session}" is one of the provider "${known}", and ${origins.provider} asks for "${settings.provider}"`,
+      {
+        hint: `--on ${known}, or another name for a new session`,
+      },
+    );
+  }
+  const provider = providerNames.find((name) => name === known);
+  if (provider === undefined)
+    throw new UsageError(`The session "${session}" is one of the unknown provider "${known}"`);
+  return { settings: { ...settings, provider }, origins: { ...origins, provider: `the session "${session}"` } };
 }
 
 export interface OpenOptions {

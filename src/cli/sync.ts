@@ -17,7 +17,7 @@ import { isBehind, type ProjectStatus, type SyncStatus } from "../syncer/sync-st
 import { Syncer } from "../syncer/syncer.ts";
 import { sessionsByTime } from "./accounts.ts";
 import { configuredMetrics, huggingFaceToken } from "./brokered-access.ts";
-import { limitsOf, openProvider } from "./open.ts";
+import { configForSession, limitsOf, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
 
 export interface SyncRequest {
@@ -45,8 +45,9 @@ export async function sync(
   stop: AbortSignal,
 ): Promise<number> {
   const folder = resolve(request.folder);
-  if (sessionsByTime(config).includes(request.folder))
-    return await syncOfSession(request, config, environment, output, stop);
+  if (sessionsByTime(config).includes(request.folder)) {
+    return await syncOfSession(request, configForSession(config, request.folder), environment, output, stop);
+  }
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(`There is no folder "${folder}"`, { hint: "trackio's own is ~/.cache/huggingface/trackio" });
   }

@@ -213,7 +213,17 @@ function expandHome(path: string): string {
   return path.startsWith("~/") ? join(homedir(), path.slice(2)) : path;
 }
 
+/** where the flag has another name than the setting */
+const flags: Partial<Record<SettingName, string>> = {
+  provider: "--on",
+  cpuCores: "--cpu",
+  regions: "--region",
+  maxWaitMinutes: "--max-wait",
+};
+
 function flagOf(name: SettingName): string {
+  const flag = flags[name];
+  if (flag !== undefined) return flag;
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 

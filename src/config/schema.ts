@@ -310,5 +310,8 @@ export const userOnly: readonly SettingName[] = [
 
 /** The environment variable of a setting: maxTurns is MODAL_SB_MAX_TURNS. */
 export function variableOf(name: SettingName): string {
-  return `MODAL_SB_${name.replace("MiB", "Mib").replace(/([a-z])([A-Z])/g, "$1_$2").toUpperCase()}`;
+  return `MODAL_SB_${name
+    .replace("MiB", "Mib")
+    .replace(/([a-z])([A-Z])/g, "$1_$2")
+    .toUpperCase()}`;
 }

@@ -11,13 +11,23 @@ export function checkSessionName(name: string): void {
   });
 }
 
-/** The id of the session called `name`: kept on the host since its first start, because the agent can write to /data. */
-export function sessionIdOf(stateFolder: string, name: string): string {
+/** The provider whose volumes hold the session; undefined when it is not known. */
+export function providerOf(stateFolder: string, name: string): string | undefined {
+  const session = readSession(join(stateFolder, "sessions", `${name}.json`));
+  // the first sessions had no choice
+  return session && (session.provider ?? "local");
+}
+
+/**
+ * The id of the session called `name`: kept on the host since its first start, because the agent can write to /data. `provider` is
+ * kept for a session that begins.
+ */
+export function sessionIdOf(stateFolder: string, name: string, provider: string): string {
   const folder = join(stateFolder, "sessions");
   const path = join(folder, `${name}.json`);
   const known = readSession(path);
-  if (known) return known;
-  const session = { sessionId: randomUUID(), createdAt: new Date().toISOString() };
+  if (known) return known.sessionId;
+  const session = { sessionId: randomUUID(), createdAt: new Date().toISOString(), provider };
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     writeFileSync(`${path}.new`, JSON.stringify(session), { mode: 0o600, flush: true });
@@ -31,7 +41,7 @@ export function sessionIdOf(stateFolder: string, name: string): string {
   return session.sessionId;
 }
 
-function readSession(path: string): string | undefined {
+function readSession(path: string): { sessionId: string; provider?: string } | undefined {
   let text: string;
   try {
     text = readFileSync(path, "utf8");
@@ -40,7 +50,7 @@ function readSession(path: string): string | undefined {
     return undefined;
   }
   try {
-    return (JSON.parse(text) as { sessionId: string }).sessionId;
+    return JSON.parse(text) as { sessionId: string; provider?: string };
   } catch (error) {
     throw new SandboxError(`The session file "${path}" is damaged: ${messageOf(error)}`, {
       hint: "remove it to start the session anew",

@@ -56,7 +56,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   await Promise.allSettled(opening);
   const [app, trackio, audit, syncer] = await Promise.all(opening);
   const volumes: Volumes = { data, app, trackio, audit, syncer };
-  return new RunningSession(options, sessionIdOf(options.stateFolder, options.name), volumes, undo.move());
+  const id = sessionIdOf(options.stateFolder, options.name, options.provider.name);
+  return new RunningSession(options, id, volumes, undo.move());
 }
 
 class RunningSession implements Session {

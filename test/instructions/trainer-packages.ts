@@ -1,5 +1,6 @@
-/** torch for the CPU and transformers from PyPI: about 1.2 GB, installed once for this user. */
+/** torch for the CPU, transformers and what trains with them from PyPI: about 1.5 GB, installed once for this user. */
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -9,10 +10,22 @@ const run = promisify(execFile);
 
 const torch = "torch==2.13.0";
 // torch is named in the same call: a dependency alone would bring its newest version
-const packages = [torch, "transformers==5.24.0", "accelerate==1.15.0", "trackio==0.43.0", "huggingface_hub==2.4.0"];
+const packages = [
+  torch,
+  "transformers==5.24.0",
+  "accelerate==1.15.0",
+  "datasets==5.2.0",
+  "peft==0.21.2",
+  "tokenizers==0.23.3",
+  "trackio==0.43.0",
+  "huggingface_hub==2.4.0",
+];
 
-/** Where Python finds them. */
-export const trainerPackages = join(homedir(), ".cache/modal-sb-test/trainer-transformers-5.24.0-torch-2.13.0");
+/** Where Python finds them: another list is another folder. */
+export const trainerPackages = join(
+  homedir(),
+  `.cache/modal-sb-test/trainer-${createHash("sha256").update(packages.join(" ")).digest("hex").slice(0, 12)}`,
+);
 
 /** A string says why they cannot be installed. */
 export async function installTrainer(): Promise<string | undefined> {

@@ -49,7 +49,10 @@ test("what a session left waits on its volume: sync sends it, metrics, usage and
   const env = { TRACKIO_WRITE_TOKEN: writeToken };
   const ran = await modal.run(["-s", "mine", "-p", train("kept", 12)]);
   assert.match(ran.stdout, /trained/, ran.stderr);
-  assert.deepEqual(readdirSync(remote.path).filter((name) => name.endsWith(".db")), []);
+  assert.deepEqual(
+    readdirSync(remote.path).filter((name) => name.endsWith(".db")),
+    [],
+  );
 
   const wrong = await modal.run(["sync", "mine"]);
   assert.equal(wrong.code, 2);
