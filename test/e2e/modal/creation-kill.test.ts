@@ -53,7 +53,9 @@ test("killed at any point of creation: gc finds and ends what is left, once; the
     assert.equal(signal, "SIGKILL");
   }
   // a sandbox that nobody waits for comes to run all the same
-  await modal.emulator.waitFor((emulator) => emulator.sandboxes().every(({ running, taskId }) => !running || taskId !== ""));
+  await modal.emulator.waitFor((emulator) =>
+    emulator.sandboxes().every(({ running, taskId }) => !running || taskId !== ""),
+  );
   const orphans = runningOf(modal);
   assert.ok(orphans.length >= 10, `${orphans.length} sandboxes are left`);
   const gc = await modal.run(["gc", "--yes"]);
@@ -83,7 +85,9 @@ test("killed, and opened again without gc: what is left is taken over or ended, 
   for (const point of [points[4], points[7], points[10]] as Point[]) {
     const name = wordsOf(point);
     await reach(modal, name, point, (child) => child.kill("SIGKILL"));
-    await modal.emulator.waitFor((emulator) => emulator.sandboxes().every(({ running, taskId }) => !running || taskId !== ""));
+    await modal.emulator.waitFor((emulator) =>
+      emulator.sandboxes().every(({ running, taskId }) => !running || taskId !== ""),
+    );
     const opened = await modal.run(["--gpu", "A10", "-s", name, "-p", "hello"]);
     assert.equal(opened.code, 0, opened.stderr);
     assert.match(opened.stdout, /You said: hello\n$/);

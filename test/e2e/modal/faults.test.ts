@@ -169,7 +169,7 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       modal.emulator.faults.buildFails = "no space left on the builder";
       await assertRefused(
         ["-s", "unbuilt", "--instructions", folder.path],
-        /^error: Modal could not build the image: [^]*no space left on the builder/m,
+        /^error: Modal could not build the image: [\s\S]*no space left on the builder/m,
       );
     });
 
@@ -237,7 +237,7 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       await using session = modalSession(modal, ["-s", "hungry"], { [variableOf("memoryMiB")]: "768" });
       await session.turn("!bash echo precious > /data/file; sync /data");
       session.talk.say(`!bash python3 -c "x = b'x' * (1200 << 20); print(len(x))"`);
-      await session.talk.until("stdout", /1258291200|END_TURN\n[^]*END_TURN\n$/);
+      await session.talk.until("stdout", /1258291200|END_TURN\n[\s\S]*END_TURN\n$/);
       if (session.talk.stdout().includes("1258291200"))
         return context.skip("this machine has no control groups for memory");
       assert.match(session.talk.stderr(), /The agent's sandbox was lost: it used more memory than its 768 MiB\./);

@@ -22,7 +22,9 @@ test("twenty sessions at once: all answer with their own words, and end without 
       const gpu = name.endsWith("7") ? ["--gpu", "A10"] : [];
       const session = undo.use(modalSession(modal, [...gpu, "-s", name]));
       sessions.set(name, session);
-      const said = await session.turn(`!bash echo "${name}" > /data/mine; echo "$(cat /data/mine) $(ls /data/mine | wc -l)"`);
+      const said = await session.turn(
+        `!bash echo "${name}" > /data/mine; echo "$(cat /data/mine) $(ls /data/mine | wc -l)"`,
+      );
       assert.equal(said, `${name} 1\n`);
     }
   };

@@ -4,7 +4,13 @@ import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { assertNothingRuns, modalSession, runningOf, sandboxOf, untilNothingRuns } from "../../helpers/modal-session.ts";
+import {
+  assertNothingRuns,
+  modalSession,
+  runningOf,
+  sandboxOf,
+  untilNothingRuns,
+} from "../../helpers/modal-session.ts";
 import { type ModalUser, modalUser } from "../../helpers/modal-user.ts";
 import { processesOf } from "../../helpers/processes.ts";
 import { whyNot } from "../../modal-emulator/emulator.ts";
@@ -33,7 +39,7 @@ describe("what sandboxes on Modal cost", { skip: reason ?? false }, () => {
     await session.turn("hello");
     for (let losses = 1; losses <= 2; losses++) {
       await modal.emulator.preempt(sandboxOf(modal, "loop", "agent").id);
-      await session.talk.until("stderr", new RegExp(`(The agent's sandbox was lost[^]*){${losses}}`));
+      await session.talk.until("stderr", new RegExp(`(The agent's sandbox was lost[\s\S]*){${losses}}`));
       await session.turn("and now?");
     }
     assert.match(session.talk.stderr(), /The turn failed: modal-sb refuses to make a \d+th sandbox within an hour/);
@@ -43,7 +49,10 @@ describe("what sandboxes on Modal cost", { skip: reason ?? false }, () => {
 
     const next = await modal.run(["-s", "another", "-p", "hello"], { env: limit });
     assert.equal(next.code, 3);
-    assert.match(next.stderr, /^error: modal-sb refuses to make a \d+th sandbox within an hour: a loop .* would burn money$/m);
+    assert.match(
+      next.stderr,
+      /^error: modal-sb refuses to make a \d+th sandbox within an hour: a loop .* would burn money$/m,
+    );
     assert.match(next.stderr, /^hint: see what runs with `modal-sb ls`.*creationsPerHour raises the limit$/m);
     assert.equal(modal.emulator.sandboxes().length - made, 4);
   });
@@ -108,22 +117,37 @@ describe("what sandboxes on Modal cost", { skip: reason ?? false }, () => {
     const detached = await modal.run(["-s", "left", "--detach", "-p", "!bash sleep 600"]);
     assert.equal(detached.code, 0, detached.stderr);
     const strangers = await strangersOf(modal, owner);
-    const before = runningOf(modal).map(({ id }) => id).sort();
+    const before = runningOf(modal)
+      .map(({ id }) => id)
+      .sort();
     const gc = await modal.run(["gc", "--yes"]);
     assert.equal(gc.code, 0, gc.stderr);
     assert.doesNotMatch(gc.stdout, /REMOVE/);
     assert.match(gc.stdout, /keep +left .*left running on purpose until/);
     assert.match(gc.stdout, new RegExp(`keep +used .*in use by process ${used.child.pid}`));
     assert.doesNotMatch(gc.stdout, new RegExp(strangers.foreign.join("|")));
-    assert.deepEqual(runningOf(modal).map(({ id }) => id).sort(), before);
+    assert.deepEqual(
+      runningOf(modal)
+        .map(({ id }) => id)
+        .sort(),
+      before,
+    );
 
     const file = join(modal.user.stateFolder, "sessions/left.detached.json");
     const record = JSON.parse(readFileSync(file, "utf8")) as { until: string };
     writeFileSync(file, JSON.stringify({ ...record, until: new Date(Date.now() - 1000).toISOString() }));
     const capped = await modal.run(["gc", "--yes", "--max", "1"]);
     assert.equal(capped.code, 2);
-    assert.match(capped.stderr, /^error: 2 sandboxes look like orphans, and no more than 1 go at once\n\nhint: .*modal-sb gc --max 2$/m);
-    assert.deepEqual(runningOf(modal).map(({ id }) => id).sort(), before);
+    assert.match(
+      capped.stderr,
+      /^error: 2 sandboxes look like orphans, and no more than 1 go at once\n\nhint: .*modal-sb gc --max 2$/m,
+    );
+    assert.deepEqual(
+      runningOf(modal)
+        .map(({ id }) => id)
+        .sort(),
+      before,
+    );
     const removed = await modal.run(["gc", "--yes"]);
     assert.equal(removed.code, 0, removed.stderr);
     assert.deepEqual(runningOf(modal, "left"), []);
