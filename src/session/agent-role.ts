@@ -1,15 +1,9 @@
 /** What the agent's sandbox is made of. Nothing here may hold a credential: preflight.ts looks at the result. */
 import type { EgressPolicy, PortAddress, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import { agentHome } from "./agent-home.ts";
 import { agentAccess } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
-import {
-  bundledInstructions,
-  claudePackage,
-  claudeSdk,
-  nodePath,
-  runtimeFiles,
-  runtimeModule,
-} from "./runtime-files.ts";
+import { claudePackage, claudeSdk, nodePath, runtimeFiles, runtimeModule } from "./runtime-files.ts";
 
 export function agentName(session: string): string {
   return `${session}-agent`;
@@ -88,7 +82,7 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
         ["zod", claudeSdk, claudePackage()],
         options.stateFolder,
       ),
-      { hostPath: options.instructions ?? bundledInstructions, path: "/app/.claude", copy: true },
+      { hostPath: agentHome(options, proxy.socketPath !== undefined), path: "/app/.claude", copy: true },
       ...access.files,
     ],
     volumes: [

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { ended } from "../../helpers/cli.ts";
-import { assertNothingRuns, runningOf, untilNothingRuns } from "../../helpers/modal-session.ts";
+import { assertNothingRuns, modalSession, runningOf, untilNothingRuns } from "../../helpers/modal-session.ts";
 import { canEmulate, type ModalUser, modalUser } from "../../helpers/modal-user.ts";
 
 interface Point {
@@ -127,3 +127,26 @@ test("Ctrl-C twice at any point of creation leaves nothing, without gc", async (
     assert.doesNotMatch(stderr, /bug in modal-sb|^ +at /m);
   }
 });
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  test(`${signal} once more while the sandboxes are being ended: they are ended all the same`, async (context) => {
+    if (!(await canEmulate(context))) return;
+    await using modal = await modalUser();
+    await using session = modalSession(modal, ["--gpu", "A10", "-s", "impatient"]);
+    await session.turn("hello");
+    const isAsked = new Promise<void>((resolve) => {
+      const stop = modal.emulator.onCall(({ method }) => {
+        if (!/^(TaskExecStart|SandboxTerminate)/.test(method)) return;
+        stop();
+        resolve();
+      });
+    });
+    session.child.kill(signal);
+    await isAsked;
+    session.child.kill(signal);
+    const [code] = (await once(session.child, "close")) as [number | null];
+    assert.equal(code, signal === "SIGINT" ? 130 : 143, session.talk.stderr());
+    assert.match(session.talk.stderr(), /^ending the sandboxes/m);
+    await untilNothingRuns(modal);
+  });
+}

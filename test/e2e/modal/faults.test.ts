@@ -196,13 +196,20 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       modal.emulator.faults.emptyLogItems = true;
       await using session = modalSession(modal, ["--gpu", "A10", "-s", "streams"]);
       assert.match(await session.turn("hello"), /You said: hello/);
-      for (const fault of ["resetStreams", "routerTokenExpires"] as const) {
-        modal.emulator.faults[fault] = fault === "resetStreams" ? 5 : 1;
-        assert.equal(await session.turn("!slow 20 20"), ticks, session.talk.stderr());
-        assert.equal(modal.emulator.faults[fault], 0);
-      }
+      modal.emulator.faults.resetStreams = 5;
+      assert.equal(await session.turn("!slow 20 20"), ticks, session.talk.stderr());
+      assert.equal(modal.emulator.faults.resetStreams, 0);
+      modal.emulator.faults.routerTokenExpires = 1;
+      assert.equal(await session.turn("!slow 20 20"), ticks, session.talk.stderr());
+      assert.equal(session.talk.stderr(), "", "the user notices nothing");
+      // so many at once that the SDK gives up
+      modal.emulator.faults.routerTokenExpires = 3;
+      assert.equal(await session.turn("!slow 20 20"), ticks, session.talk.stderr());
+      assert.equal(modal.emulator.faults.routerTokenExpires, 0);
+      assert.match(await session.turn("and now?"), /^turn 5: You said: and now\?$/m);
       assert.equal(await session.leave(), 0);
-      assert.equal(session.talk.stderr(), "");
+      assert.doesNotMatch(session.talk.stderr(), /Lost:|failed/);
+      assert.equal(modal.emulator.sandboxes().filter(({ tags }) => tags["session"] === "streams").length, 2);
       assertNothingRuns(modal);
     });
 

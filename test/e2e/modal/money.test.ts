@@ -39,7 +39,7 @@ describe("what sandboxes on Modal cost", { skip: reason ?? false }, () => {
     await session.turn("hello");
     for (let losses = 1; losses <= 2; losses++) {
       await modal.emulator.preempt(sandboxOf(modal, "loop", "agent").id);
-      await session.talk.until("stderr", new RegExp(`(The agent's sandbox was lost[\s\S]*){${losses}}`));
+      await session.talk.until("stderr", new RegExp(`(The agent's sandbox was lost[^]*){${losses}}`));
       await session.turn("and now?");
     }
     assert.match(session.talk.stderr(), /The turn failed: modal-sb refuses to make a \d+th sandbox within an hour/);
@@ -55,6 +55,26 @@ describe("what sandboxes on Modal cost", { skip: reason ?? false }, () => {
     );
     assert.match(next.stderr, /^hint: see what runs with `modal-sb ls`.*creationsPerHour raises the limit$/m);
     assert.equal(modal.emulator.sandboxes().length - made, 4);
+  });
+
+  test("a syncer that keeps ending is stopped by the same limit, and the agent goes on without it", async () => {
+    const made = modal.emulator.sandboxes().length;
+    const env = { MODAL_SB_CREATIONS_PER_HOUR: String(made + 4), TRACKIO_WRITE_TOKEN: "token-of-no-server" };
+    await using session = modalSession(modal, ["--metrics", "https://metrics.example", "-s", "unsent"], env);
+    await session.turn("hello");
+    for (let ends = 1; ends <= 2; ends++) {
+      await modal.emulator.waitFor(() => runningOf(modal, "unsent").length === 3);
+      await modal.emulator.preempt(sandboxOf(modal, "unsent", "syncer").id);
+      await session.talk.until("stderr", new RegExp(`(The syncer of metrics ended[^]*){${ends}}`));
+    }
+    await session.talk.until(
+      "stderr",
+      /The syncer of metrics cannot be started: modal-sb refuses to make a \d+th sandbox/,
+    );
+    assert.match(await session.turn("still there?"), /You said: still there\?$/m);
+    assert.equal(modal.emulator.sandboxes().length - made, 4);
+    assert.equal(await session.leave(), 0, session.talk.stderr());
+    assertNothingRuns(modal);
   });
 
   test("every sandbox has its end from the start, and nothing that a killed command leaves holds it for long", async () => {

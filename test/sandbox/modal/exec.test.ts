@@ -19,32 +19,38 @@ function withSandbox(title: string, body: (sandbox: Sandbox, scene: Scene) => Pr
   });
 }
 
-withSandbox(
-  "50 MB come out whole, also when the stream breaks off, and wait for their reader",
-  async (sandbox, scene) => {
-    scene.emulator.faults.resetStreams = 2;
-    scene.emulator.faults.routerTokenExpires = 1;
-    const process = await sandbox.exec([
-      "sh",
-      "-c",
-      `head -c ${bytes} /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 2>/dev/null | tee /tmp/copy`,
-    ]);
-    process.stderr.resume();
-    const hash = createHash("sha256");
-    let size = 0;
-    let largestBuffer = 0;
-    for await (const chunk of process.stdout as AsyncIterable<Buffer>) {
-      hash.update(chunk);
-      size += chunk.length;
-      largestBuffer = Math.max(largestBuffer, process.stdout.readableLength);
-    }
-    assert.deepEqual(await process.exited, { code: 0, signal: null });
-    assert.equal(size, bytes);
-    assert.equal(`${hash.digest("hex")}  /tmp/copy\n`, (await shellInside(sandbox, "sha256sum /tmp/copy")).stdout);
-    // a chunk of the transport at most beyond what a Readable holds
-    assert.ok(largestBuffer <= 8 * 1024 * 1024, String(largestBuffer));
-  },
-);
+withSandbox("50 MB come out whole, also when a token runs out, and wait for their reader", async (sandbox, scene) => {
+  scene.emulator.faults.routerTokenExpires = 1;
+  const process = await sandbox.exec([
+    "sh",
+    "-c",
+    `head -c ${bytes} /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 2>/dev/null | tee /tmp/copy`,
+  ]);
+  process.stderr.resume();
+  const hash = createHash("sha256");
+  let size = 0;
+  let largestBuffer = 0;
+  for await (const chunk of process.stdout as AsyncIterable<Buffer>) {
+    hash.update(chunk);
+    size += chunk.length;
+    largestBuffer = Math.max(largestBuffer, process.stdout.readableLength);
+  }
+  assert.deepEqual(await process.exited, { code: 0, signal: null });
+  assert.equal(size, bytes);
+  assert.equal(`${hash.digest("hex")}  /tmp/copy\n`, (await shellInside(sandbox, "sha256sum /tmp/copy")).stdout);
+  // a chunk of the transport at most beyond what a Readable holds
+  assert.ok(largestBuffer <= 8 * 1024 * 1024, String(largestBuffer));
+});
+
+withSandbox("output comes out whole and once when its stream breaks off", async (sandbox, scene) => {
+  scene.emulator.faults.resetStreams = 2;
+  const numbers = await runInside(sandbox, ["sh", "-c", "for i in 1 2 3 4 5; do seq 1000; sleep 0.05; done"]);
+  const expected = Array.from({ length: 1000 }, (_, index) => `${index + 1}\n`)
+    .join("")
+    .repeat(5);
+  assert.deepEqual(numbers, { code: 0, stdout: expected, stderr: "" });
+  assert.equal(scene.emulator.faults.resetStreams, 0);
+});
 
 withSandbox("50 MB go in whole, and wait for who takes them", async (sandbox) => {
   const process = await sandbox.exec(["sha256sum"]);
