@@ -1,6 +1,7 @@
 /** `modal-sb attach`: the conversation of a session that was left running goes on, from where it is. */
 import type { Config, Environment } from "../config/load.ts";
 import { converse } from "./chat.ts";
+import { Ending } from "./ending.ts";
 import { isToBeLeft, leave } from "./leave.ts";
 import { openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
@@ -22,6 +23,7 @@ export async function attach(
   output: Output,
   stop: AbortSignal,
 ): Promise<number> {
+  using ending = new Ending(output);
   await using provider = await openProvider(config, environment);
   const { name } =
     request.session === undefined
@@ -30,7 +32,9 @@ export async function attach(
   await using session = await openConfiguredSession({ config, environment, provider, name, attachOnly: true });
   // nobody types to a session that is not there
   await session.ready;
-  const exitCode = await converse(session, { message: undefined, format: request.format }, output, stop);
+  const exitCode = await converse(session, { message: undefined, format: request.format }, output, stop).finally(() =>
+    ending.begin(),
+  );
   const leaving = { provider, name, output, isAsked: request.detach };
   if (await isToBeLeft(leaving)) await leave(session, leaving);
   return exitCode;

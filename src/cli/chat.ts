@@ -5,6 +5,7 @@ import { exitCodes, UsageError } from "../errors.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
 import { costLine } from "./cost-line.ts";
 import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
+import { Ending } from "./ending.ts";
 import { isToBeLeft, leave, refuseToLeave } from "./leave.ts";
 import { runLines } from "./lines.ts";
 import { configForSession, freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
@@ -30,6 +31,7 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   const config = configForSession(asked, options.session);
   const message = options.print === true ? await readAll(process.stdin) : options.print;
   if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
+  using ending = new Ending(output);
   await using provider = await openProvider(config, environment);
   const name = options.session ?? freshSessionName(config.settings.stateFolder, new Date());
   const leaving = { provider, name, output, isAsked: options.detach };
@@ -40,7 +42,9 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
     await leave(session, leaving);
     return exitCodes.success;
   }
-  const exitCode = await converse(session, { message, format: options.format }, output, stop);
+  const exitCode = await converse(session, { message, format: options.format }, output, stop).finally(() =>
+    ending.begin(),
+  );
   if (message === undefined && (await isToBeLeft(leaving))) await leave(session, leaving);
   else if (options.session === undefined) output.note(output.dim(`To continue: modal-sb --session ${name}`));
   return exitCode;
@@ -83,7 +87,7 @@ export async function converse(
     () => {},
   );
   const unsubscribe = session.subscribe((event: SessionEvent) => {
-    if (event.type === "host_notice" && event.kind === "sandbox_lost") sandboxLost = true;
+    if (event.type === "host_notice" && ["sandbox_lost", "sandbox_failed"].includes(event.kind)) sandboxLost = true;
     if (event.type === "metrics" && format === "text") tellProblems(event);
     // a session that cannot start says why once, as the error of the command
     if (event.type === "END_TURN" && event.error && !hasStarted && format === "text") return;
@@ -94,7 +98,7 @@ export async function converse(
     hasRun = true;
     const end = await session.runTurn(text);
     // a session that cannot start has said why in the best words
-    if (end.result === "error" && !sandboxLost && message !== undefined) await session.ready;
+    if (end.result === "error" && !hasStarted && message !== undefined) await session.ready;
     display.endTurn();
     const { exitCode, hint } = outcomeOf(end, sandboxLost);
     if (hint) output.note(`hint: ${hint}`);

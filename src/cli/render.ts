@@ -23,7 +23,7 @@ export function render(event: SessionEvent): Rendered[] {
     case "status":
       return [{ note: event.message, tone: event.kind === "crash" ? "error" : "plain" }];
     case "host_notice":
-      if (event.kind === "sandbox_started") return [];
+      if (event.kind === "sandbox_started" || event.kind === "sandbox_failed") return [];
       return [{ note: event.message, tone: plainNotices.has(event.kind) ? "plain" : "error" }];
     case "protocol_error":
       return [{ note: `The agent did not understand a message: ${event.reason}`, tone: "error" }];

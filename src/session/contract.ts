@@ -12,6 +12,8 @@ interface HostNotice {
   kind:
     | "sandbox_started"
     | "sandbox_lost"
+    /** none could be made for a turn; the turn's end says why */
+    | "sandbox_failed"
     | "session_resumed"
     | "protocol_error"
     | "budget"

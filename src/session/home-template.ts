@@ -28,11 +28,11 @@ export function renderTemplate(text: string, facts: Facts, place: string): strin
   const take = (words: string) => {
     if (isShown()) rendered += words;
   };
-  for (const { 0: whole, 1: escape, 2: kind = "", 3: name = "", index } of source.matchAll(tag)) {
+  for (const { 0: whole, 1: backslash, 2: kind = "", 3: name = "", index } of source.matchAll(tag)) {
     take(source.slice(end, index));
     end = index + whole.length;
     const fact = facts[name];
-    if (escape) take(whole.slice(1));
+    if (backslash) take(whole.slice(1));
     else if (fact === undefined) throw unknownName(name, facts, place);
     else if (kind === "") take(fact);
     else if (kind !== "/") open.push({ name, isShown: (fact !== "") === (kind === "#") });

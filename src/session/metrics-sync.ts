@@ -4,8 +4,10 @@ import { messageOf } from "../errors.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import { type SyncerParts, type SyncerRole, startSyncerRole } from "./syncer-role.ts";
 
-/** before a syncer that ended is made anew */
+/** before a syncer that ended is made anew; doubled each time that it has not lived for a minute */
 const restartMs = 5000;
+const longestRestartMs = 5 * 60_000;
+const healthyMs = 60_000;
 /** a destination that fails is tried again for so long, at the end */
 const drainMs = 5000;
 /** and rows that are going out may take so long */
@@ -63,18 +65,26 @@ export class MetricsSync implements AsyncDisposable {
   async #keep(): Promise<void> {
     const { signal } = this.#abort;
     const aborted = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
+    let pauseMs = restartMs;
+    let told = "";
+    const tell = (words: string) => {
+      if (words !== told) this.#events.onProblem(words);
+      told = words;
+    };
     while (!signal.aborted) {
+      const startedAt = Date.now();
       try {
         const { sandbox } = (await this.#role) ?? {};
         if (!sandbox) return;
         const end = await Promise.race([sandbox.exited, aborted]);
         const words = end?.outputTail.trim().split("\n").at(-1);
-        if (end) this.#events.onProblem(`The syncer of metrics ended, and is started again: ${words || end.message}`);
+        if (end) tell(`The syncer of metrics ended, and is started again: ${words || end.message}`);
         await sandbox.terminate({ graceMs: 1000 });
       } catch (error) {
-        if (!signal.aborted) this.#events.onProblem(`The syncer of metrics cannot be started: ${messageOf(error)}`);
+        if (!signal.aborted) tell(`The syncer of metrics cannot be started: ${messageOf(error)}`);
       }
-      await setTimeout(restartMs, undefined, { signal }).catch(() => {});
+      await setTimeout(pauseMs, undefined, { signal }).catch(() => {});
+      pauseMs = Date.now() - startedAt - pauseMs > healthyMs ? restartMs : Math.min(2 * pauseMs, longestRestartMs);
       if (signal.aborted) return;
       this.#role = this.#start();
       this.#role.catch(() => {});

@@ -125,6 +125,7 @@ class RunningSession implements Session {
       const noted = [...this.#notesToAgent.splice(0), text].join("\n\n");
       if (this.#turns.has(turnId)) running.link.send({ type: "user", turnId, nonce: turn.nonce, text: noted });
     } catch (error) {
+      this.#notice("sandbox_failed", messageOf(error));
       this.#endTurn(turnId, turn, messageOf(error));
     }
     return await promise;

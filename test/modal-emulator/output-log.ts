@@ -42,6 +42,9 @@ export class OutputLog {
   async *read(offset: number, signal: AbortSignal): AsyncGenerator<Piece> {
     let index = this.#pieces.findIndex((piece) => piece.offset + piece.data.length > offset);
     if (index === -1) index = this.#pieces.length;
+    // whoever asks from here on has what is before it, also when an earlier reader of it was cut off
+    this.#readUntil = Math.max(this.#readUntil, offset);
+    this.#events.emit("read");
     while (!signal.aborted) {
       const piece = this.#pieces[index];
       if (piece) {

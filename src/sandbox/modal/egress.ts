@@ -11,7 +11,17 @@ export function allowedDomains(egress: EgressPolicy): string[] | undefined {
   if (egress.kind === "dangerously-allow-all-hostnames") return undefined;
   if (egress.kind === "host") return egress.hostnames && checked(egress.hostnames);
   const proxy = egress.proxy && new URL(egress.proxy.url).hostname;
+  refuseTunnels(egress.hostnames);
   return checked([...(proxy === undefined ? [] : [proxy]), ...egress.hostnames]);
+}
+
+/** Tunnels of all customers share a domain: whoever may reach one of a stranger can send anything there. */
+function refuseTunnels(hostnames: readonly string[]): void {
+  const found = hostnames.find((hostname) => /(^|\.)modal\.host$/i.test(hostname));
+  if (found === undefined) return;
+  throw new UsageError(`A sandbox on Modal cannot be let reach "${found}"`, {
+    hint: "everybody at Modal can serve there; the session's own proxy is reachable without being named",
+  });
 }
 
 function checked(hostnames: readonly string[]): string[] {

@@ -78,7 +78,8 @@ function recordOf(info: Listed, label: Label): SandboxRecord {
     name: label.name,
     role: label.role,
     tags: { ...label.tags, host: label.host },
-    startedAt: new Date(label.startedAtMs).toISOString(),
+    // a label may have been written by somebody else
+    startedAt: new Date(label.startedAtMs > 0 ? label.startedAtMs : info.createdAt * 1000).toISOString(),
     ...recordedCosts(label),
   };
 }
