@@ -24,8 +24,9 @@ FIELDS = ("index", "name", "memory.total", "memory.free", "driver_version", "com
 def report(root: pathlib.Path = pathlib.Path("/"), with_torch: bool = True) -> dict:
     """All that is known, in GiB; None where the machine does not say. `root` is where /sys and /proc are looked for."""
     torch = torch_view() if with_torch else None
+    seen_by_torch = (torch or {}).pop("gpus", [])
     return {
-        "gpus": gpus() or (torch or {}).pop("gpus", []),
+        "gpus": gpus() or seen_by_torch,
         "torch": torch,
         "python": platform.python_version(),
         "cpu": {"cores": cores(root), "machine_cores": os.cpu_count()},

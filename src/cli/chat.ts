@@ -36,7 +36,7 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   const name = options.session ?? freshSessionName(config.settings.stateFolder, new Date());
   const leaving = { provider, name, output, isAsked: options.detach };
   if (options.detach) refuseToLeave(provider);
-  await using session = await openConfiguredSession({ config, environment, provider, name });
+  await using session = await openConfiguredSession({ config, environment, provider, name, note: output.note });
   if (options.detach && message !== undefined) {
     await beginTurn(session, message, stop);
     await leave(session, leaving);

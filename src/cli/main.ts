@@ -53,6 +53,10 @@ async function run(request: Request, output: Output, stop: AbortSignal): Promise
     const { demo } = await import("./demo.ts");
     return await demo(output, stop);
   }
+  if (request.command === "init") {
+    const { init } = await import("./init.ts");
+    return await init(request, output);
+  }
   if (request.command === "usage" || request.command === "audit") {
     const { showAudit, showUsage } = await import("./accounts.ts");
     const { config, environment } = await configOfSession(request);

@@ -8,6 +8,7 @@ import { settings as schema } from "../config/schema.ts";
 import { ConfigError, UsageError } from "../errors.ts";
 import type { Limits, Machine, Provider } from "../sandbox/provider.ts";
 import { createProvider } from "../sandbox/sandbox.ts";
+import { homeProblems } from "../session/agent-home.ts";
 import { openSession, type Session, type SessionOptions } from "../session/session.ts";
 import { checkSessionName, providerOf } from "../session/session-file.ts";
 import { brokeredAccess } from "./brokered-access.ts";
@@ -57,12 +58,15 @@ export interface OpenOptions {
   name: string;
   /** only a session that runs already */
   attachOnly?: boolean;
+  /** takes what the user should know of the agent's instructions */
+  note?: (text: string) => void;
 }
 
 /** Opens the session called `name`. Throws a ConfigError when the instructions are no folder. */
 export async function openConfiguredSession(options: OpenOptions): Promise<Session> {
-  const { config, environment, provider, name } = options;
+  const { config, environment, provider, name, note } = options;
   const { settings } = config;
+  if (note) tellOfHome(config, note);
   const sessionOptions: SessionOptions = {
     provider,
     name,
@@ -123,6 +127,28 @@ function instructionsFolder(config: Config): string {
   throw new ConfigError(`The instructions of ${config.origins.instructions} are not a folder: "${folder}"`, {
     hint: "name a folder that holds CLAUDE.md and, if wanted, skills/",
   });
+}
+
+/** What the agent will not see although it is there. claude itself says nothing of a skill that it leaves out. */
+function tellOfHome(config: Config, note: (text: string) => void): void {
+  if (config.settings.instructions === undefined) {
+    const folder = resolve(".claude");
+    if (!isProjectHome(folder)) return;
+    note(
+      'note: .claude/ of this folder is not used, the agent has modal-sb\'s own instructions; --instructions .claude uses it, "instructions": ".claude" in modal-sb.json always',
+    );
+    return;
+  }
+  for (const problem of homeProblems(instructionsFolder(config))) note(`warning: in the instructions, ${problem}`);
+}
+
+/** Not the user's own, which lies in the home folder, and not one that only remembers what a person has allowed. */
+function isProjectHome(folder: string): boolean {
+  if (folder === join(homedir(), ".claude") || !statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    return false;
+  return ["CLAUDE.md", "skills", "agents", "commands", "rules", "settings.json"].some((name) =>
+    existsSync(join(folder, name)),
+  );
 }
 
 function hostnamesOf(egress: Config["settings"]["egress"]): SessionOptions["egressHostnames"] {

@@ -3,6 +3,7 @@ import { Command, Option } from "@commander-js/extra-typings";
 import { egressOfWords } from "../config/load.ts";
 import { type SettingName, settings } from "../config/schema.ts";
 import type { ChatOptions } from "./chat.ts";
+import { type InitRequest, templateNames } from "./init-templates.ts";
 import { addLifecycle, type LifecycleRequest, withShellArguments } from "./lifecycle-commands.ts";
 import type { MetricsRequest } from "./metrics.ts";
 import type { SyncRequest } from "./sync.ts";
@@ -16,6 +17,7 @@ export type Request =
   | ({ command: "metrics"; flags: ChatOptions["flags"] } & MetricsRequest)
   | ({ command: "sync"; flags: ChatOptions["flags"] } & SyncRequest)
   | (LifecycleRequest & { flags: ChatOptions["flags"] })
+  | ({ command: "init" } & InitRequest)
   | { command: "demo" };
 
 export interface Parsed {
@@ -73,6 +75,18 @@ export function buildProgram(version: string, onRequest: (request: Request) => v
     const completed = asked.command === "attach" ? { ...asked, format, detach } : asked;
     onRequest({ ...completed, flags: flagsOf(program.opts()) });
   });
+  program
+    .command("init [folder]")
+    .description(
+      "put an editable copy of what agents are told (CLAUDE.md, skills, scripts) into a project: .claude/ and modal-sb.json; nothing that is there is replaced unasked",
+    )
+    .addOption(
+      new Option("--template <name>", "trainings, a coding agent on a repository, or only the facts about the sandbox")
+        .choices(templateNames)
+        .default("ml" as const),
+    )
+    .option("-f, --force", "replace files that are there and differ; modal-sb.json is never replaced")
+    .action((folder, { template, force = false }) => onRequest({ command: "init", folder, template, force }));
   program
     .command("demo")
     .description("run the whole system without an account, with a scripted model in place of the API")

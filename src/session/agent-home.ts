@@ -18,7 +18,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { ConfigError } from "../errors.ts";
+import { ConfigError, messageOf } from "../errors.ts";
 import type { SessionOptions } from "./contract.ts";
 import { homeFacts } from "./home-facts.ts";
 import { hasPlaceholders, renderTemplate } from "./home-template.ts";
@@ -45,7 +45,7 @@ type Entry = { path: string } & (
  */
 export function agentHome(options: SessionOptions, byPath: boolean): string {
   const folder = options.instructions ?? bundledInstructions;
-  const entries = entriesOf(folder).map((entry) => rendered(entry, options, byPath, folder));
+  const entries = readableEntries(folder).map((entry) => rendered(entry, options, byPath, folder));
   const cache = join(options.stateFolder, "cache/home");
   const hash = createHash("sha256");
   for (const entry of entries) {
@@ -73,6 +73,15 @@ export function homeProblems(folder: string): string[] {
       : []),
     ...skillProblems(folder),
   ];
+}
+
+function readableEntries(folder: string): Entry[] {
+  try {
+    return entriesOf(folder);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    throw new ConfigError(`Cannot read the instructions: ${messageOf(error)}`, { hint: "make all of it readable" });
+  }
 }
 
 /** Files and links below the folder, in one order for all machines. Links are not followed: they stay what they are. */

@@ -101,7 +101,9 @@ function list(names: readonly string[]): string {
 
 /** As egress policies are meant: an exact name, or `*.` and what is above it. */
 function isAllowed(name: string, hostnames: readonly string[]): boolean {
-  return hostnames.some((allowed) => (allowed.startsWith("*.") ? name.endsWith(allowed.slice(1)) : name === allowed));
+  return hostnames
+    .map((allowed) => allowed.toLowerCase())
+    .some((allowed) => (allowed.startsWith("*.") ? name.endsWith(allowed.slice(1)) : name === allowed));
 }
 
 function gpuWords(gpus: readonly string[]): string {

@@ -95,6 +95,28 @@ test("killed, and opened again without gc: what is left is taken over or ended, 
   }
 });
 
+test("gc beside a session that waits for a GPU leaves it alone; when its command is killed, gc ends what still waits", async (context) => {
+  if (!(await canEmulate(context))) return;
+  await using modal = await modalUser({ faults: { gpuNeverFree: ["H100"] } });
+  await using session = modalSession(modal, ["--gpu", "H100", "-s", "queued"]);
+  const isQueued = () => runningOf(modal, "queued").some(({ gpu }) => gpu === "H100");
+  session.talk.say("hello");
+  await modal.emulator.waitFor(isQueued);
+  const beside = await modal.run(["gc", "--yes"]);
+  assert.equal(beside.code, 0, beside.stderr);
+  assert.match(beside.stdout, new RegExp(`keep +queued +agent .*in use by process ${session.child.pid}`));
+  assert.ok(isQueued());
+
+  session.child.kill("SIGKILL");
+  await once(session.child, "close");
+  const [waiting] = runningOf(modal, "queued").filter(({ gpu }) => gpu === "H100");
+  assert.equal(waiting?.taskId, "", "it waits still");
+  const gc = await modal.run(["gc", "--yes"]);
+  assert.equal(gc.code, 0, gc.stderr);
+  assert.ok(gc.stderr.includes(`removed agent ${waiting?.id} of queued\n`), gc.stderr);
+  await untilNothingRuns(modal);
+});
+
 test("SIGTERM at any point of creation leaves nothing, without gc", async (context) => {
   if (!(await canEmulate(context))) return;
   // still queued when the signal comes

@@ -153,6 +153,17 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       );
     });
 
+    test("a control plane that refuses all calls while a turn runs: the turn goes on", async () => {
+      await using session = modalSession(modal, ["--gpu", "A10", "-s", "outage"], { MODAL_MAX_THROTTLE_WAIT: "1" });
+      await session.turn("hello");
+      modal.emulator.faults.throttle = 100_000;
+      assert.equal(await session.turn("!slow 20 100"), ticks, session.talk.stderr());
+      modal.emulator.faults.throttle = 0;
+      assert.equal(await session.leave(), 0);
+      assert.equal(session.talk.stderr(), "");
+      await untilNothingRuns(modal);
+    });
+
     test("an address of Modal where nobody answers", async () => {
       await assertRefused(
         ["-s", "far"],
