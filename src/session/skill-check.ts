@@ -83,11 +83,11 @@ function ofFrontMatter(lines: readonly string[]): string | undefined {
   const isBlock = /^[>|][+-]?\d*$/.test(value);
   const words = [...(isBlock ? [] : [value]), ...below].filter((part) => part !== "").join(" ");
   if (words === "") return "has an empty description";
+  if (/^(\[.*\]|\{.*\})$/.test(value)) return "has a description that is no text";
   if (value === "" && /^[\w-]+:(\s|$)|^- /.test(below[0] ?? "")) return "has a description that is no text";
   if (/^["']/.test(value) && !new RegExp(`[^\\\\]?${value[0]}\\s*(#.*)?$`).test(words.slice(1))) {
     return "has a description whose quotation mark is not closed";
   }
-  if (/^[[{]/.test(value)) return `has a description that begins with "${value[0]}", which YAML takes for a list`;
   return words.length > maxDescription
     ? `has a description of ${words.length} letters, more than the ${cut}`
     : undefined;
