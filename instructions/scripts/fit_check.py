@@ -252,6 +252,11 @@ def easier(plan: Plan) -> list[tuple[str, Plan]]:
     return steps
 
 
+def _needed(steps: list[str]) -> list[str]:
+    """Adapters make another optimizer needless."""
+    return [step for step in steps if not (step.startswith("--optimizer") and "--method lora" in steps)]
+
+
 def parameters_from(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMBT]?)", text.strip(), re.IGNORECASE)
     number = float(match[1]) * {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}[match[2].upper()] if match else 0
@@ -389,7 +394,7 @@ def answer(given: argparse.Namespace) -> dict:
         "gpu": name,
         "gpu_gib": None if room is None else round(room / GIB, 2),
         "fits": None if room is None else total <= room,
-        "helps": [text for text, _ in easier(plan)[: helps[0]]] if helps and total > (room or 0) else [],
+        "helps": _needed([text for text, _ in easier(plan)[: helps[0]]]) if helps and total > (room or 0) else [],
     }
 
 

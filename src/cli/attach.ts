@@ -2,7 +2,7 @@
 import type { Config, Environment } from "../config/load.ts";
 import { converse } from "./chat.ts";
 import { Ending } from "./ending.ts";
-import { isToBeLeft, leave } from "./leave.ts";
+import { isToBeLeft, leave, leaveOnHangUp } from "./leave.ts";
 import { openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
 import { chooseSession, runningSessions } from "./running.ts";
@@ -32,9 +32,15 @@ export async function attach(
   await using session = await openConfiguredSession({ config, environment, provider, name, attachOnly: true });
   // nobody types to a session that is not there
   await session.ready;
-  const exitCode = await converse(session, { message: undefined, format: request.format }, output, stop).finally(() =>
-    ending.begin(),
-  );
+  let exitCode: number;
+  try {
+    exitCode = await converse(session, { message: undefined, format: request.format }, output, stop);
+  } catch (error) {
+    await leaveOnHangUp(session, stop);
+    throw error;
+  } finally {
+    ending.begin();
+  }
   const leaving = { provider, name, output, isAsked: request.detach };
   if (await isToBeLeft(leaving)) await leave(session, leaving);
   return exitCode;

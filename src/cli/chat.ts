@@ -6,7 +6,7 @@ import type { Session, SessionEvent } from "../session/session.ts";
 import { costLine } from "./cost-line.ts";
 import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
 import { Ending } from "./ending.ts";
-import { isToBeLeft, leave, refuseToLeave } from "./leave.ts";
+import { isToBeLeft, leave, leaveOnHangUp, refuseToLeave } from "./leave.ts";
 import { runLines } from "./lines.ts";
 import { configForSession, freshSessionName, openConfiguredSession, openProvider } from "./open.ts";
 import type { Output } from "./output.ts";
@@ -42,9 +42,15 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
     await leave(session, leaving);
     return exitCodes.success;
   }
-  const exitCode = await converse(session, { message, format: options.format }, output, stop).finally(() =>
-    ending.begin(),
-  );
+  let exitCode: number;
+  try {
+    exitCode = await converse(session, { message, format: options.format }, output, stop);
+  } catch (error) {
+    if (options.detach) await leaveOnHangUp(session, stop);
+    throw error;
+  } finally {
+    ending.begin();
+  }
   if (message === undefined && (await isToBeLeft(leaving))) await leave(session, leaving);
   else if (options.session === undefined) output.note(output.dim(`To continue: modal-sb --session ${name}`));
   return exitCode;

@@ -48,8 +48,8 @@ interface PlannedFile {
 /** Writes what is missing, and asks about the rest. Throws a UsageError where it must not write, or cannot. */
 export async function init(request: InitRequest, output: Output): Promise<number> {
   const project = resolve(request.folder ?? ".");
-  refuseUnfit(project);
   try {
+    refuseUnfit(project);
     await write(project, request, output);
   } catch (error) {
     if (error instanceof ModalSbError) throw error;

@@ -5,6 +5,7 @@ import type { Provider } from "../sandbox/provider.ts";
 import type { Session } from "../session/session.ts";
 import type { Output } from "./output.ts";
 import { dollars, spanWords } from "./spans.ts";
+import { StoppedBySignal } from "./stopped-by-signal.ts";
 
 export interface Leaving {
   provider: Provider;
@@ -21,6 +22,11 @@ export function refuseToLeave(provider: Provider): void {
   throw new UsageError(`Sandboxes of the provider "${provider.name}" end with modal-sb`, {
     hint: "--on modal runs them where they can be left",
   });
+}
+
+/** Leaves it when the terminal has gone away under it: what was left once is not ended by a closed lid. */
+export async function leaveOnHangUp(session: Session, stop: AbortSignal): Promise<void> {
+  if (stop.reason instanceof StoppedBySignal && stop.reason.isHangUp) await session.detach();
 }
 
 /** Asks a person; a program that did not ask for it has its session stopped. */

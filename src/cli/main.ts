@@ -8,25 +8,15 @@ import { formatError } from "./format-error.ts";
 import { configForSession, openProvider } from "./open.ts";
 import { type Output, processOutput } from "./output.ts";
 import { parseArguments, type Request } from "./program.ts";
-
-/** signal → exit code, as shells count it */
-const endingSignals = { SIGTERM: 143, SIGHUP: 129 } as const;
-
-class StoppedBySignal extends Error {
-  readonly exitCode: number;
-  constructor(exitCode: number) {
-    super("stopped by a signal");
-    this.exitCode = exitCode;
-  }
-}
+import { endingSignals, StoppedBySignal } from "./stopped-by-signal.ts";
 
 /** Runs the command line; the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
   const output = processOutput();
   const stop = new AbortController();
-  for (const [signal, exitCode] of Object.entries(endingSignals)) {
+  for (const signal of Object.keys(endingSignals) as (keyof typeof endingSignals)[]) {
     // also of many only the first counts: cut off at its end, modal-sb would leave sandboxes that cost money
-    process.on(signal, () => stop.abort(new StoppedBySignal(exitCode)));
+    process.on(signal, () => stop.abort(new StoppedBySignal(signal)));
   }
   let verbose = argv.includes("--verbose");
   try {

@@ -108,8 +108,10 @@ function isAllowed(name: string, hostnames: readonly string[]): boolean {
 
 function gpuWords(gpus: readonly string[]): string {
   const [only, ...others] = gpus.map((text) => {
-    const [name = "", count = "1"] = text.toUpperCase().split(":");
-    const memory = gpuMemory.get(name.replace(/[!+]$/, ""));
+    const [asked = "", count = "1"] = text.toUpperCase().split(":");
+    // "H100!" and "B200+" say how strictly it is meant
+    const name = asked.replace(/[!+]$/, "");
+    const memory = gpuMemory.get(name);
     const each = memory === undefined ? "" : `${memory} GB${count === "1" ? "" : " each"}`;
     const article = /^[AEFHILMNORSX]/.test(name) ? "an" : "a";
     return {

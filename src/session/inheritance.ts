@@ -14,11 +14,14 @@ export class Inheritance {
   readonly #options: Pick<SessionOptions, "provider" | "name" | "stateFolder" | "attachOnly">;
   /** what a process before this one left */
   #found: LiveSession | undefined;
+  /** true when what runs was made or taken over by this process */
+  #isOwner = false;
   readonly #own: LiveSession = { startedAt: new Date().toISOString(), turns: [] };
 
   constructor(options: SessionOptions) {
     this.#options = options;
     if (this.#isKept) this.#found = readLive(options.stateFolder, options.name);
+    this.#own.turns.push(...this.turns);
   }
 
   get #isKept(): boolean {
@@ -33,29 +36,31 @@ export class Inheritance {
   /** Takes over what runs; undefined, with nothing left running, when there is nothing whole. Asked again, undefined. */
   async adopt(parts: RunningParts): Promise<Running | undefined> {
     const found = this.#found ?? (this.#options.attachOnly && this.#isKept ? this.#own : undefined);
-    this.#found = undefined;
     if (!found) return undefined;
-    for (const turn of found.turns) this.note(turn);
     const after = Math.min(onlyNewEvents, ...found.turns.map((turn) => turn.after));
     const running = await adoptRunning(parts, after, found === this.#own ? undefined : (found.sandboxes ?? []));
+    this.#found = undefined;
+    // it is held by this process now, or gone
     clearDetached(this.#options.stateFolder, this.#options.name);
+    if (!running) clearLive(this.#options.stateFolder, this.#options.name);
     return running;
   }
 
   /** Before the first sandbox is made: a process that dies from here on may leave something. */
   begin(): void {
+    this.#isOwner = true;
     delete this.#own.sandboxes;
     this.#write();
   }
 
   /** From now on another process can take the session over. */
   whole({ agent, proxy }: Running): void {
+    this.#isOwner = true;
     this.#own.sandboxes = [agent.id, proxy.sandbox.id];
     this.#write();
   }
 
   note(turn: LiveTurn): void {
-    if (this.#own.turns.some(({ turnId }) => turnId === turn.turnId)) return;
     this.#own.turns.push(turn);
     this.#write();
   }
@@ -73,14 +78,15 @@ export class Inheritance {
     writeDetached(stateFolder, name, { until: until.toISOString(), since: new Date().toISOString(), sandboxes });
   }
 
-  /** Nothing is left. */
+  /** Nothing is left of what this process had. */
   end(): void {
-    if (!this.#isKept) return;
+    if (!this.#isKept || !this.#isOwner) return;
     clearLive(this.#options.stateFolder, this.#options.name);
     clearDetached(this.#options.stateFolder, this.#options.name);
   }
 
+  /** What another process left stays on file until this one has it. */
   #write(): void {
-    if (this.#isKept) writeLive(this.#options.stateFolder, this.#options.name, this.#own);
+    if (this.#isKept && this.#isOwner) writeLive(this.#options.stateFolder, this.#options.name, this.#own);
   }
 }

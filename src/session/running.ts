@@ -1,6 +1,6 @@
 /** The agent and the proxy of a session as they run: started beside each other, or taken over from a process that left them. */
 import { createHash, randomBytes } from "node:crypto";
-import { ModalSbError, SandboxError } from "../errors.ts";
+import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
 import type { Secret } from "../secret.ts";
@@ -22,8 +22,6 @@ import {
 const helloTimeoutMs = 60_000;
 /** a fifth of a second after each other, and what curl takes */
 const tunnelTries = 150;
-/** an agent that is taken over has long been up */
-const adoptTimeoutMs = 20_000;
 /** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
 const shutdownGraceMs = 12_000;
 
@@ -83,42 +81,65 @@ export async function startRunning(parts: RunningParts, after: number): Promise<
     expiresAt: Date.now() + options.limits.lifetimeMs,
     ...grantOf(options),
   });
-  await Promise.all([firstOf(hello, agent, proxy.sandbox, signal, helloTimeoutMs), revoked, served, granted, reached]);
+  await Promise.all([firstOf(hello, agent, proxy.sandbox, signal), revoked, served, granted, reached]);
   undo.move();
   return { proxy, agent, link };
 }
 
 /**
- * What a process before this one left running; undefined, with nothing left, when it is not whole: `ids` are those of sandboxes
- * whose agent has its grant, undefined when nobody remembers.
+ * What a process before this one left running; undefined when nothing runs any more. What is not whole is ended, politely: `ids`
+ * are those of sandboxes whose agent has its grant, undefined when nobody remembers. What is whole and does not answer is an
+ * error, and goes on: a network may be slow, and a night's work is in there.
  */
 export async function adoptRunning(
   parts: RunningParts,
   after: number,
   ids: readonly string[] | undefined,
 ): Promise<Running | undefined> {
-  const { options, signal } = parts;
-  const { provider, name } = options;
+  const { provider, name, attachOnly = false } = parts.options;
   const found = await Promise.allSettled([agentName(name), proxyName(name)].map((each) => provider.find(each)));
+  const [agent, proxy] = found.map((each) => (each.status === "fulfilled" ? each.value : undefined));
+  const release = () => Promise.all([agent?.release(), proxy?.release()]);
   const refused = found.find((each) => each.status === "rejected");
-  if (refused) throw refused.reason;
-  const [agent, proxySandbox] = found.map((each) => (each.status === "fulfilled" ? each.value : undefined));
-  await using undo = new AsyncDisposableStack();
-  for (const sandbox of [agent, proxySandbox]) undo.use(sandbox);
-  if (!agent || !proxySandbox) return undefined;
-  if (ids && ![agent, proxySandbox].every(({ id }) => ids.includes(id))) return undefined;
-  const timeout = AbortSignal.any([signal, AbortSignal.timeout(adoptTimeoutMs)]);
+  if (refused) {
+    await release();
+    throw refused.reason;
+  }
+  if (agent && proxy && (!ids || [agent, proxy].every(({ id }) => ids.includes(id)))) {
+    try {
+      return await takeOver(parts, agent, proxy, after);
+    } catch (error) {
+      await release();
+      parts.signal.throwIfAborted();
+      throw noAnswer(name, messageOf(error));
+    }
+  }
+  if (attachOnly && (agent ?? proxy)) {
+    await release();
+    throw noAnswer(name, `its ${agent ? "credential proxy" : "agent"} is gone`);
+  }
+  await agent?.terminate({ graceMs: shutdownGraceMs });
+  await proxy?.terminate({ graceMs: 1000 });
+  return undefined;
+}
+
+async function takeOver(parts: RunningParts, agent: Sandbox, proxySandbox: Sandbox, after: number): Promise<Running> {
+  const proxy = await adoptProxyRole(proxySandbox, parts.onNotice, true);
+  const { link, hello } = await attach(agent, after, parts.events, true);
   try {
-    const proxy = await adoptProxyRole(proxySandbox, parts.onNotice, true);
-    const { link, hello } = await attach(agent, after, parts.events, true);
-    await firstOf(hello, agent, proxySandbox, timeout, adoptTimeoutMs);
-    undo.move();
+    await firstOf(hello, agent, proxySandbox, parts.signal);
     return { proxy, agent, link };
   } catch (error) {
-    signal.throwIfAborted();
-    parts.onProgress(`what was left of the session does not answer, and is ended (${(error as Error).message})`);
-    return undefined;
+    link.close();
+    proxy.closeLink();
+    throw error;
   }
+}
+
+function noAnswer(name: string, why: string): SandboxError {
+  return new SandboxError(`The session "${name}" runs, and cannot be taken over: ${why}`, {
+    hint: `try again; modal-sb stop ${name} ends it, and keeps the conversation`,
+  });
 }
 
 /** Lets the daemon finish its transcript, ends the grant by ending the proxy, and leaves nothing. */
@@ -169,23 +190,17 @@ async function attach(
 }
 
 /** Resolves with `hello`; rejects with the reason when a sandbox ended first or nothing came in time. */
-async function firstOf(
-  hello: Promise<void>,
-  agent: Sandbox,
-  proxy: Sandbox,
-  signal: AbortSignal,
-  timeoutMs: number,
-): Promise<void> {
+async function firstOf(hello: Promise<void>, agent: Sandbox, proxy: Sandbox, signal: AbortSignal): Promise<void> {
   const ended = async (what: string, sandbox: Sandbox) => {
     const end = await sandbox.exited;
     const words = end.outputTail.trim().split("\n").at(-1);
     throw new SandboxError(`The ${what} ended while starting: ${end.message}${words ? ` (${words})` : ""}`);
   };
-  const timeout = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  const timeout = AbortSignal.any([signal, AbortSignal.timeout(helloTimeoutMs)]);
   const late = new Promise<never>((_resolve, reject) => {
     timeout.addEventListener("abort", () => {
       const reason: unknown = timeout.reason;
-      const words = `The agent did not answer within ${Math.round(timeoutMs / 1000)} s`;
+      const words = `The agent did not answer within ${helloTimeoutMs / 1000} s`;
       reject(reason instanceof ModalSbError ? reason : new SandboxError(words));
     });
   });

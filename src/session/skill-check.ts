@@ -85,7 +85,7 @@ function ofFrontMatter(lines: readonly string[]): string | undefined {
   if (words === "") return "has an empty description";
   if (/^(\[.*\]|\{.*\})$/.test(value)) return "has a description that is no text";
   if (value === "" && /^[\w-]+:(\s|$)|^- /.test(below[0] ?? "")) return "has a description that is no text";
-  if (/^["']/.test(value) && !new RegExp(`[^\\\\]?${value[0]}\\s*(#.*)?$`).test(words.slice(1))) {
+  if (/^["']/.test(value) && !new RegExp(`${value[0]}\\s*(#.*)?$`).test(words.slice(1))) {
     return "has a description whose quotation mark is not closed";
   }
   return words.length > maxDescription

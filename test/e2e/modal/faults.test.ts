@@ -8,7 +8,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { variableOf } from "../../../src/config/schema.ts";
-import { assertNothingRuns, modalSession, sandboxOf, untilNothingRuns } from "../../helpers/modal-session.ts";
+import {
+  assertNothingRuns,
+  modalSession,
+  runningOf,
+  sandboxOf,
+  untilNothingRuns,
+} from "../../helpers/modal-session.ts";
 import { type ModalUser, modalUser } from "../../helpers/modal-user.ts";
 import { temporaryFolder } from "../../helpers/temporary-folder.ts";
 import { whyNot } from "../../modal-emulator/emulator.ts";
@@ -111,6 +117,13 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       await untilNothingRuns(modal);
     }
 
+    function assertOnlyProxyRuns(session: string) {
+      assert.deepEqual(
+        runningOf(modal, session).map(({ tags }) => tags["role"]),
+        ["proxy"],
+      );
+    }
+
     test("answers of creates that are lost make no second sandbox", async () => {
       modal.emulator.faults.loseCreateResponse = 2;
       await assertUnnoticed("lost-answer", ["--gpu", "A10"]);
@@ -136,9 +149,16 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       await assertUnnoticed("queued", ["--gpu", "A10"]);
     });
 
-    test("no capacity: words, and the proxy is ended", async () => {
+    test("no capacity: the wait is told, all kinds are asked for again, and the session comes when there is one", async () => {
       modal.emulator.faults.noCapacity = true;
-      await assertRefused(["--gpu", "H100,A10", "-s", "full"], /^error: .*H100, A10/m);
+      await using session = modalSession(modal, ["--gpu", "H100,A10", "-s", "full"]);
+      const answer = session.turn("hello");
+      await session.talk.until("stderr", /^no machine with H100 or A10 is free; asking again in \d+ s$/m);
+      assertOnlyProxyRuns("full");
+      modal.emulator.faults.noCapacity = false;
+      assert.equal(await answer, "turn 1: You said: hello\n");
+      assert.equal(await session.leave(), 0);
+      assertNothingRuns(modal);
     });
 
     test("calls that Modal throttles are made again; when it goes on too long, that is said", async () => {

@@ -14,6 +14,7 @@ import re
 import sys
 
 UNKNOWN = object()
+sys.path.insert(0, "/app/.claude/scripts")
 
 
 class Instance:

@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 import traceback
+import types
 
 
 def main() -> None:
@@ -19,7 +20,9 @@ def main() -> None:
 
         tiny_things.make_all(pathlib.Path("/app"))
     os.chdir("/app")
-    namespace = {"__name__": "__main__"}
+    # the module of a program: what is pickled by name, or not at all, is as it is in a file of its own
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    namespace = vars(sys.modules["__main__"])
     for block in page["blocks"]:
         if block.get("reason") is not None:
             continue
