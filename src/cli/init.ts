@@ -127,7 +127,7 @@ function notOurs(path: string): UsageError {
 function put(project: string, { path, bytes, mode }: Pick<PlannedFile, "path" | "bytes" | "mode">): void {
   const place = join(project, path);
   const draft = `${place}.${process.pid}.tmp`;
-  mkdirSync(dirname(place), { recursive: true });
+  makeFolder(dirname(place));
   try {
     writeFileSync(draft, bytes, { flag: "wx" });
     // as the template has it, and as the user's umask wants it
@@ -136,6 +136,13 @@ function put(project: string, { path, bytes, mode }: Pick<PlannedFile, "path" | 
   } finally {
     rmSync(draft, { force: true });
   }
+}
+
+/** One by one: with `recursive`, node never ends where nothing can be made, as in /proc. */
+function makeFolder(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })) return;
+  makeFolder(dirname(path));
+  mkdirSync(path);
 }
 
 /** What the user should add to a file that is there; undefined: nothing. */

@@ -216,6 +216,8 @@ export interface Provider extends AsyncDisposable {
   readonly capabilities: Capabilities;
   /** What is there and what is missing, for `doctor`, these secrets included; the checks really run. */
   requirements(secrets?: readonly StoredSecret[]): Promise<Requirement[]>;
+  /** Throws a UsageError for what no sandbox here can have, before anything is made; nobody is asked. */
+  check(spec: Pick<SandboxSpec, "egress" | "machine">): void;
   create(spec: SandboxSpec, options?: CreateOptions): Promise<Sandbox>;
   /** Where a sandbox's main process listens so that `port` is served: a unix socket's path, or "0.0.0.0:8080". */
   listenAt(port: number): string;

@@ -98,10 +98,11 @@ export function agentSpec(parts: AgentParts): SandboxSpec {
   };
 }
 
-function egressOf(options: SessionOptions, proxy: PortAddress): EgressPolicy {
-  const { egressHostnames } = options;
-  if (egressHostnames === "dangerously-allow-all-hostnames") return { kind: egressHostnames, proxy };
-  return { kind: "allow", hostnames: egressHostnames, proxy };
+/** Where the agent may connect to; `proxy` is undefined while it has no address yet. */
+export function egressOf({ egressHostnames }: SessionOptions, proxy?: PortAddress): EgressPolicy {
+  const door = proxy && { proxy };
+  if (egressHostnames === "dangerously-allow-all-hostnames") return { kind: egressHostnames, ...door };
+  return { kind: "allow", hostnames: egressHostnames, ...door };
 }
 
 function given({ dangerouslyGivenToAgent = new Map() }: SessionOptions): Record<string, string> {

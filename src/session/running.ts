@@ -5,7 +5,7 @@ import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provi
 import { sanitizeText } from "../sanitize.ts";
 import type { Secret } from "../secret.ts";
 import { type AgentLink, type AgentLinkEvents, attachToAgent } from "./agent-link.ts";
-import { agentName, agentSpec } from "./agent-role.ts";
+import { agentName, agentSpec, egressOf } from "./agent-role.ts";
 import { grantOf } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
 import { refuseVisibleCredentials } from "./preflight.ts";
@@ -47,6 +47,7 @@ export interface RunningParts {
 export async function startRunning(parts: RunningParts, after: number): Promise<Running> {
   const { options, volumes, signal, onProgress } = parts;
   const { provider } = options;
+  provider.check({ egress: egressOf(options), ...(options.machine && { machine: options.machine }) });
   await using undo = new AsyncDisposableStack();
   const token = randomBytes(32).toString("base64url");
   const specFor = (proxy: PortAddress): SandboxSpec => {

@@ -225,30 +225,33 @@ const claudeCodeProject = {
 test("a project of Claude Code: what the real claude honours of it, and what not", async () => {
   await using user = await User.create();
   await write(projectOf(user), claudeCodeProject);
-  const say = async (message: string, ...flags: string[]) => {
-    const { code, stdout, stderr } = await user.run(["-p", message, "--session", "one", ...flags]);
-    assert.equal(code, 0, stderr);
-    return stdout;
-  };
-  await say("hello");
+  const messages = [
+    "/greet you",
+    "/mine now",
+    "!bash env | grep MARKED",
+    "!bash echo allowed",
+    "!bash rm -f /data/nothing",
+    "!bash curl --version | head -1",
+    "!bash ls -A /data /app/.claude | grep -ce hook -e local",
+    "!bash touch /app/.claude/x 2>/dev/null || echo closed",
+  ];
+  const { code, stdout, stderr } = await user.run([], { input: messages.join("\n") });
+  assert.equal(code, 0, stderr);
   for (const words of [/# Marked home/, /Marked rule/, /mine: Marked skill/, /greet: Marked command/]) {
     assert.match(told(user), words);
   }
   assert.doesNotMatch(told(user), /Marked agent/, "there is no tool for subagents");
   assert.equal(modelOf(user), "claude-marked-model");
-  assert.match(await say("/greet you"), /You said: Marked body for you/);
-  assert.match(await say("/mine now"), /Marked steps/);
-  assert.equal(await say("!bash env | grep MARKED; true"), "MARKED_SHARED=from-shared\n");
-  assert.equal(await say("!bash echo allowed"), "allowed\n", "the local settings deny it, and are left out");
-  assert.match(await say("!bash rm -f /data/nothing"), /Permission to use Bash .* has been denied/);
-  assert.match(
-    await say("!bash curl --version | head -1"),
-    /^curl/,
-    "what is not in the list of what is allowed works",
-  );
-  assert.equal(await say("!bash ls -A /data /app/.claude | grep -ce hook -e local"), "0\n", "no hook has run");
-  assert.equal(await say("!bash touch /app/.claude/x 2>/dev/null || echo closed"), "closed\n");
-  await say("hello", "--model", "claude-chosen-model");
+  const [greeted, mine, variables, allowed, denied, unlisted, traces, touched] = stdout.split("END_TURN\n");
+  assert.match(greeted ?? "", /You said: Marked body for you/);
+  assert.match(mine ?? "", /Marked steps/);
+  assert.equal(variables, "MARKED_SHARED=from-shared\n");
+  assert.equal(allowed, "allowed\n", "the local settings deny it, and are left out");
+  assert.match(denied ?? "", /Permission to use Bash .* has been denied/);
+  assert.match(unlisted ?? "", /^curl/, "what is not in the list of what is allowed works");
+  assert.equal(traces, "0\n", "no hook has run");
+  assert.equal(touched, "closed\n");
+  await user.run(["-p", "hello", "--model", "claude-chosen-model"]);
   assert.equal(modelOf(user), "claude-chosen-model");
 });
 

@@ -73,9 +73,13 @@ class LocalProvider implements Provider {
     return checkRequirements(this.#environment, this.#folders);
   }
 
+  check({ machine }: Pick<SandboxSpec, "machine">): void {
+    if (machine && machine.gpus.length > 0) throw noGpu(machine.gpus);
+  }
+
   async create(spec: SandboxSpec, { signal }: CreateOptions = {}): Promise<Sandbox> {
     signal?.throwIfAborted();
-    if (spec.machine && spec.machine.gpus.length > 0) throw noGpu(spec.machine.gpus);
+    this.check(spec);
     const programs = findHostPrograms(this.#environment["PATH"]);
     const python = findPython(this.#environment["PATH"], this.#folders.cache);
     if (!python) throw pythonMissing();

@@ -80,6 +80,11 @@ class ModalProvider implements Provider {
     return checkRequirements(async () => (await this.#open()).account, secrets);
   }
 
+  check({ egress, machine }: Pick<SandboxSpec, "egress" | "machine">): void {
+    checkedGpus(machine?.gpus ?? []);
+    allowedDomains(egress);
+  }
+
   async create(spec: SandboxSpec, options: CreateOptions = {}): Promise<Sandbox> {
     options.signal?.throwIfAborted();
     const gpus = checkedGpus(spec.machine?.gpus ?? []);
