@@ -6,8 +6,11 @@ import { sanitizeText } from "../sanitize.ts";
 const unfinished =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   /(?:\x1b|(?:\x1b\[|\x9b)[0-?]*[ -/]*|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*\x1b?|\x1b[ -/]+|\r+)$/;
-/** longer ones are cut: what comes behind shows as text then, and does no harm */
-const maxHeld = 64 * 1024;
+/**
+ * Longer ones are cut: what comes behind shows as text then, and does no harm. Short, because the search from the end takes the
+ * square of this, for every piece of somebody who wants it to.
+ */
+const maxHeld = 2 * 1024;
 
 /**
  * Works like sanitizeText, with sequences that lie in several pieces. A lone carriage return becomes a newline: what

@@ -5,6 +5,8 @@ import type { Sandbox } from "../sandbox/provider.ts";
 import { type LineLink, openLineLink } from "./line-link.ts";
 
 const maxLineBytes = 64 * 1024;
+/** over a network an answer may never come */
+const answerMs = 30_000;
 
 type Fields = Record<string, unknown>;
 
@@ -32,19 +34,23 @@ export async function openControlLink(
   let nextId = 1;
   let failure: Error | undefined;
   let isClosed = false;
+  let isLost = false;
+  const lost = () => new SandboxError(`The connection to the ${what} was lost`);
   const fail = (error: Error) => {
     for (const waiter of waiting.values()) waiter.reject(error);
     waiting.clear();
   };
   const reopening = reopen && {
     onChange: (attempt: number | undefined) => {
-      if (attempt === 0) fail(new SandboxError(`The connection to the ${what} was lost`));
+      isLost = attempt !== undefined;
+      if (attempt === 0) fail(lost());
     },
     greet: (send: (message: unknown) => void) => send({ id: 0, ...reopen.request }),
   };
   const take = (line: Line) => {
     if (!("text" in line)) return;
-    const answer = JSON.parse(line.text) as { id: number; ok: boolean; error?: string; event?: string };
+    const answer = answerIn(line.text);
+    if (!answer) return;
     if (answer.event !== undefined) {
       onEvent(answer as unknown as Fields);
       return;
@@ -66,13 +72,32 @@ export async function openControlLink(
     control: (request) =>
       new Promise((resolve, reject) => {
         if (failure) throw failure;
+        if (isLost) throw lost();
         const id = nextId++;
         waiting.set(id, { resolve, reject });
         link.send({ id, ...request });
+        if (reopen) setTimeout(() => reject(lost()), answerMs).unref();
       }),
     close: () => {
       isClosed = true;
       link.close();
     },
   };
+}
+
+interface Answer {
+  id: number;
+  ok: boolean;
+  error?: string;
+  event?: string;
+}
+
+/** undefined for a line that is none: one that was taken over is not believed blindly. */
+function answerIn(text: string): Answer | undefined {
+  try {
+    const answer: unknown = JSON.parse(text);
+    return typeof answer === "object" && answer !== null ? (answer as Answer) : undefined;
+  } catch {
+    return undefined;
+  }
 }

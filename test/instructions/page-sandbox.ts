@@ -1,7 +1,7 @@
 /** A place like the agent's sandbox: its paths, its environment, no network, nothing to write to but its own folders. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readlinkSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
@@ -10,6 +10,7 @@ import { instructions } from "./skill-pages.ts";
 
 const tools = join(import.meta.dirname, "pages");
 const toolsInside = "/run/page-tools";
+const venv = "/data/venv";
 /** What the sandbox has of its own; the rest of the machine is shown as it is, for Python may lie anywhere. */
 const own = ["app", "data", "trackio", "tmp", "proc", "dev", "run"];
 
@@ -26,20 +27,21 @@ export async function pythonAtHome(
   tool: string,
   argv: readonly string[],
 ): Promise<Outcome> {
-  const python = await pythonPath();
+  const python = await realPython();
+  makeEnvironment(folder, packages, python);
   const env = {
-    PATH: [dirname(python), join(packages, "bin"), "/usr/local/bin:/usr/bin:/bin"].join(":"),
+    PATH: `${venv}/bin:/usr/local/bin:/usr/bin:/bin`,
     HOME: "/data/home",
     HF_HOME: "/data/hf-cache",
     HF_HUB_OFFLINE: "1",
     TRACKIO_DIR: "/data/trackio",
     TRACKIO_STORAGE_MODE: "sqlite",
-    PYTHONPATH: packages,
     PYTHONDONTWRITEBYTECODE: "1",
     OMP_NUM_THREADS: "1",
     ...environment,
   };
-  const child = spawn("bwrap", [...view(folder), python, join(toolsInside, tool), ...argv], {
+  const argumentsOfBwrap = [...view(folder), "--ro-bind", packages, sitePackages(python)];
+  const child = spawn("bwrap", [...argumentsOfBwrap, `${venv}/bin/python3`, join(toolsInside, tool), ...argv], {
     env,
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -47,6 +49,44 @@ export async function pythonAtHome(
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   const [code] = await exited;
   return { code, stdout, stderr };
+}
+
+interface Python {
+  path: string;
+  /** such as 3.12 */
+  version: string;
+}
+
+/** The Python that the packages were installed with, and no shim of a version manager. */
+async function realPython(): Promise<Python> {
+  const code = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])";
+  const { stdout } = await promisify(execFile)("python3", ["-c", code]);
+  const [path = "", version = ""] = stdout.split("\n");
+  return { path, version };
+}
+
+/** As the agent's sandbox has it. dill, which datasets hashes with, takes packages outside of it for a user's own code. */
+function makeEnvironment(folder: string, packages: string, { path, version }: Python): void {
+  const bin = join(folder, venv, "bin");
+  mkdirSync(bin, { recursive: true });
+  mkdirSync(join(folder, sitePackages({ path, version })), { recursive: true });
+  writeFileSync(join(folder, venv, "pyvenv.cfg"), `home = ${dirname(path)}\nversion = ${version}\n`);
+  try {
+    symlinkSync(path, join(bin, "python3"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return;
+    throw error;
+  }
+  // commands name the Python that installed them in their first line
+  for (const name of readdirSync(join(packages, "bin"))) {
+    const command = join(sitePackages({ path, version }), "bin", name);
+    writeFileSync(join(bin, name), `#!/bin/sh\nexec ${venv}/bin/python3 ${command} "$@"\n`);
+    chmodSync(join(bin, name), 0o755);
+  }
+}
+
+function sitePackages({ version }: Python): string {
+  return `${venv}/lib/python${version}/site-packages`;
 }
 
 function view(folder: string): string[] {
@@ -64,10 +104,4 @@ function view(folder: string): string[] {
     ...["app", "data", "trackio"].flatMap((name) => ["--bind", join(folder, name), `/${name}`]),
     ...["--ro-bind", instructions, "/app/.claude", "--chdir", "/app"],
   ];
-}
-
-/** The Python that the packages were installed with, and no shim of a version manager. */
-async function pythonPath(): Promise<string> {
-  const { stdout } = await promisify(execFile)("python3", ["-c", "import sys; print(sys.executable)"]);
-  return stdout.trim();
 }

@@ -8,7 +8,7 @@ import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { isInstalled, newest } from "../syncer/runs.ts";
 import { environmentOf } from "../syncer/trackio.ts";
 import { type PageSandbox, pythonAtHome } from "./page-sandbox.ts";
-import { type Block, blocksIn, type Page, skillPages } from "./skill-pages.ts";
+import { blocksIn, type Page, skillPages } from "./skill-pages.ts";
 import { installTrainer, trainerPackages } from "./trainer-packages.ts";
 
 const pages = skillPages();
@@ -28,17 +28,14 @@ test("the code of all pages is Python 3.10 or shell, and its calls fit the libra
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();
-  const checked: string[] = [];
-  for (const page of pages) {
-    for (const { language, line, code } of page.blocks.filter(({ language }) => language === "bash")) {
+  for (const { path, blocks } of pages) {
+    for (const { line, code } of blocks.filter(({ language }) => language === "bash")) {
       const { status, stderr } = spawnSync("bash", ["-n", "-c", code], { encoding: "utf8" });
-      assert.equal(status, 0, `${page.path}:${line}: ${language}: ${stderr}`);
+      assert.equal(status, 0, `${path}:${line}: ${stderr}`);
     }
-    if (!page.blocks.some(({ language }) => language === "python")) continue;
-    const answer = await check(folder.path, page.blocks);
-    assert.deepEqual(answer.problems, [], page.path);
-    checked.push(...answer.checked);
   }
+  const { problems, checked } = await check(folder.path, pages);
+  assert.deepEqual(problems, []);
   // a checker that resolves nothing would find nothing
   for (const name of ["TrainingArguments", "Trainer", "trainer.train", "LoraConfig", "BitsAndBytesConfig", "load_dataset"]) {
     assert.ok(checked.includes(name), `${name} was not checked`);
@@ -60,7 +57,7 @@ trainer.train(resume=True)
 torch.no_such_function()
 \`\`\`
 `;
-  const { problems } = await check(folder.path, blocksIn(wrong, "wrong.md"));
+  const { problems } = await check(folder.path, [{ path: "wrong.md", blocks: blocksIn(wrong, "wrong.md") }]);
   const expected = [
     "transformers has no NoSuchName",
     "evaluation_strategy",
@@ -91,17 +88,17 @@ async function runs(sandbox: PageSandbox, page: Page): Promise<void> {
   assert.equal(said.code, 0, `${page.path}\n${said.stderr}\n${said.stdout}`);
 }
 
-async function check(folder: string, blocks: Block[]): Promise<{ problems: string[]; checked: string[] }> {
+async function check(folder: string, all: Pick<Page, "path" | "blocks">[]): Promise<{ problems: string[]; checked: string[] }> {
   const sandbox = { folder, packages: trainerPackages };
-  const { code, stdout, stderr } = await pythonAtHome(sandbox, "check_page.py", [write(folder, { blocks })]);
+  const { code, stdout, stderr } = await pythonAtHome(sandbox, "check_page.py", [write(folder, all)]);
   assert.equal(code, 0, stderr);
   return JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
 }
 
 /** Where the page's blocks lie inside. */
-function write(folder: string, blocks: object): string {
+function write(folder: string, what: object): string {
   mkdirSync(join(folder, "data"), { recursive: true });
-  writeFileSync(join(folder, "data/page.json"), JSON.stringify(blocks));
+  writeFileSync(join(folder, "data/page.json"), JSON.stringify(what));
   return "/data/page.json";
 }
 

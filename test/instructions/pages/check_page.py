@@ -1,6 +1,6 @@
-"""Looks at the Python of one page without running it: is it Python 3.10, and do the calls in it fit the installed libraries?
+"""Looks at the Python of pages without running it: is it Python 3.10, and do the calls in it fit the installed libraries?
 
-Argument: a JSON file, {"blocks": [{"language", "code", "line"}]}. Prints a JSON object:
+Argument: a JSON file, [{"path", "blocks": [{"language", "code", "line"}]}], a namespace for each. Prints a JSON object:
 {"problems": [text], "checked": [called name]}. A name counts as checked when its signature was found.
 """
 
@@ -176,14 +176,18 @@ def words_in(function) -> set:
 
 
 def main() -> None:
-    checker = Checker()
-    for block in json.loads(pathlib.Path(sys.argv[1]).read_text())["blocks"]:
-        if block["language"] == "python":
-            try:
-                checker.check(block["code"], block["line"])
-            except SyntaxError as error:
-                checker.problems.append(f"line {block['line']}: {error}")
-    print(json.dumps({"problems": checker.problems, "checked": checker.checked}))
+    problems, checked = [], []
+    for page in json.loads(pathlib.Path(sys.argv[1]).read_text()):
+        checker = Checker()
+        for block in page["blocks"]:
+            if block["language"] == "python":
+                try:
+                    checker.check(block["code"], block["line"])
+                except SyntaxError as error:
+                    checker.problems.append(f"line {block['line']}: {error}")
+        problems += [f"{page['path']}: {problem}" for problem in checker.problems]
+        checked += checker.checked
+    print(json.dumps({"problems": problems, "checked": checked}))
 
 
 main()
