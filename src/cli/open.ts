@@ -1,17 +1,17 @@
 /** From settings to an open session. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { knownCredentials } from "../config/known-credentials.ts";
 import type { Config, Environment } from "../config/load.ts";
 import { settings as schema } from "../config/schema.ts";
-import { ConfigError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import type { Limits, Machine, Provider } from "../sandbox/provider.ts";
 import { createProvider } from "../sandbox/sandbox.ts";
-import { homeProblems } from "../session/agent-home.ts";
 import { openSession, type Session, type SessionOptions } from "../session/session.ts";
 import { checkSessionName, providerOf } from "../session/session-file.ts";
 import { brokeredAccess } from "./brokered-access.ts";
+import { instructionsFolder, tellOfInstructions } from "./instructions.ts";
 
 const providerNames = schema.provider.options;
 
@@ -62,11 +62,11 @@ export interface OpenOptions {
   note?: (text: string) => void;
 }
 
-/** Opens the session called `name`. Throws a ConfigError when the instructions are no folder. */
+/** Opens the session called `name`. Throws a ConfigError when the instructions cannot be taken. */
 export async function openConfiguredSession(options: OpenOptions): Promise<Session> {
   const { config, environment, provider, name, note } = options;
   const { settings } = config;
-  if (note) tellOfHome(config, note);
+  if (note) tellOfInstructions(config, note);
   const sessionOptions: SessionOptions = {
     provider,
     name,
@@ -119,36 +119,6 @@ export function freshSessionName(stateFolder: string, now: Date): string {
     const name = `${time}-${Math.random().toString(36).slice(2, 6)}`;
     if (!existsSync(join(stateFolder, "sessions", `${name}.json`))) return name;
   }
-}
-
-function instructionsFolder(config: Config): string {
-  const folder = resolve(config.settings.instructions ?? "");
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return folder;
-  throw new ConfigError(`The instructions of ${config.origins.instructions} are not a folder: "${folder}"`, {
-    hint: "name a folder that holds CLAUDE.md and, if wanted, skills/",
-  });
-}
-
-/** What the agent will not see although it is there. claude itself says nothing of a skill that it leaves out. */
-function tellOfHome(config: Config, note: (text: string) => void): void {
-  if (config.settings.instructions === undefined) {
-    const folder = resolve(".claude");
-    if (!isProjectHome(folder)) return;
-    note(
-      'note: .claude/ of this folder is not used, the agent has modal-sb\'s own instructions; --instructions .claude uses it, "instructions": ".claude" in modal-sb.json always',
-    );
-    return;
-  }
-  for (const problem of homeProblems(instructionsFolder(config))) note(`warning: in the instructions, ${problem}`);
-}
-
-/** Not the user's own, which lies in the home folder, and not one that only remembers what a person has allowed. */
-function isProjectHome(folder: string): boolean {
-  if (folder === join(homedir(), ".claude") || !statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    return false;
-  return ["CLAUDE.md", "skills", "agents", "commands", "rules", "settings.json"].some((name) =>
-    existsSync(join(folder, name)),
-  );
 }
 
 function hostnamesOf(egress: Config["settings"]["egress"]): SessionOptions["egressHostnames"] {

@@ -58,9 +58,7 @@ export async function attachToAgent(
     take,
     canReopen
       ? {
-          onChange: (attempt) => {
-            if (attempt === 0 || attempt === undefined) events.onConnection(attempt === undefined);
-          },
+          onChange: (isBack) => events.onConnection(isBack),
           greet: (send) => {
             send({ type: "attach", after: lastSeq } satisfies HostMessage);
             for (const message of events.pending()) send(message);

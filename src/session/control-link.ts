@@ -41,9 +41,9 @@ export async function openControlLink(
     waiting.clear();
   };
   const reopening = reopen && {
-    onChange: (attempt: number | undefined) => {
-      isLost = attempt !== undefined;
-      if (attempt === 0) fail(lost());
+    onChange: (isBack: boolean) => {
+      isLost = !isBack;
+      if (isLost) fail(lost());
     },
     greet: (send: (message: unknown) => void) => send({ id: 0, ...reopen.request }),
   };

@@ -19,6 +19,8 @@ const endMs = 3000;
 const shortestRetryMs = 500;
 const longestRetryMs = 15_000;
 const giveUpMs = 10 * 60_000;
+/** a link that held so long was a good one */
+const healthyMs = 60_000;
 
 export interface LineLink {
   /** Writes one message; lines to a link that has ended are dropped, and lines to one that is being opened again. */
@@ -30,15 +32,15 @@ export interface LineLink {
 
 /** A link over a network breaks while both sides live: it is opened again. */
 export interface Reopening {
-  /** `attempt` is 0 when the link is lost, and undefined when it is back */
-  onChange(attempt: number | undefined): void;
+  /** it is lost, and when `isBack` the other side has spoken again */
+  onChange(isBack: boolean): void;
   /** says what the other side must hear first, each time but the first */
   greet(send: (message: unknown) => void): void;
 }
 
 /**
  * Connects to `socketPath` in the sandbox; `onLine` gets each line of at most `maxLineBytes`, as it comes. With
- * `reopening` a link that breaks under a living sandbox is opened again for some minutes.
+ * `reopening` a link that breaks under a living sandbox is opened again, until nothing was heard for some minutes.
  */
 export async function openLineLink(
   sandbox: Sandbox,
@@ -47,48 +49,41 @@ export async function openLineLink(
   onLine: (line: Line) => void,
   reopening?: Reopening,
 ): Promise<LineLink> {
-  const open = () => connect(sandbox, socketPath, maxLineBytes, onLine);
+  let lostAt: number | undefined;
+  const take = (line: Line) => {
+    // a process that was started is not yet somebody who answers
+    if (lostAt !== undefined) reopening?.onChange(true);
+    lostAt = undefined;
+    onLine(line);
+  };
+  const open = () => connect(sandbox, socketPath, maxLineBytes, take);
   let current = await open();
   let isClosed = false;
   const send = (message: unknown) => current.send(message);
-  const keep = async () => {
-    for (;;) {
+  const keep = async ({ onChange, greet }: Reopening) => {
+    let retryMs = shortestRetryMs;
+    for (let openedAt = Date.now(); ; openedAt = Date.now()) {
       await current.ended;
-      if (isClosed || !reopening || (await hasEnded(sandbox))) return;
-      reopening.onChange(0);
-      const next = await openAgain(open, sandbox, () => isClosed, reopening);
-      if (!next) return;
-      current = next;
-      reopening.greet(send);
-      reopening.onChange(undefined);
+      if (isClosed || (await hasEnded(sandbox))) return;
+      if (lostAt === undefined) onChange(false);
+      lostAt ??= Date.now();
+      if (Date.now() - lostAt > giveUpMs) return;
+      // what breaks again and again is opened ever more seldom
+      retryMs = Date.now() - openedAt > healthyMs ? shortestRetryMs : Math.min(longestRetryMs, 2 * retryMs);
+      await setTimeout(retryMs, undefined, { ref: false });
+      if (isClosed) return;
+      current = await open().catch(() => current);
+      greet(send);
     }
   };
   return {
     send,
-    ended: keep(),
+    ended: reopening ? keep(reopening) : current.ended,
     close: () => {
       isClosed = true;
       current.close();
     },
   };
-}
-
-async function openAgain(
-  open: () => Promise<LineLink>,
-  sandbox: Sandbox,
-  isClosed: () => boolean,
-  { onChange }: Reopening,
-): Promise<LineLink | undefined> {
-  const deadline = Date.now() + giveUpMs;
-  for (let attempt = 1; Date.now() < deadline && !isClosed() && sandbox.status() === "running"; attempt += 1) {
-    try {
-      return await open();
-    } catch {
-      onChange(attempt);
-      await setTimeout(Math.min(longestRetryMs, shortestRetryMs * 2 ** attempt), undefined, { ref: false });
-    }
-  }
-  return undefined;
 }
 
 async function hasEnded(sandbox: Sandbox): Promise<boolean> {

@@ -22,6 +22,7 @@ import {
 const helloTimeoutMs = 60_000;
 /** a fifth of a second after each other, and what curl takes */
 const tunnelTries = 150;
+const tunnelMs = 60_000;
 /** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
 const shutdownGraceMs = 12_000;
 
@@ -161,15 +162,20 @@ export async function releaseRunning({ agent, proxy, link }: Running, ms: number
 async function reachesProxy(agent: Sandbox, { url }: PortAddress): Promise<void> {
   const script = `for i in $(seq ${tunnelTries}); do
     words=$(curl -fsS --max-time 5 -o /dev/null "$1/healthz" 2>&1) && exit 0; sleep 0.2; done; echo "$words"; exit 1`;
-  const process = await agent.exec(["/bin/sh", "-c", script, "sh", url]);
+  // an environment of an earlier agent's making comes first on the sandbox's own path
+  const process = await agent.exec(["/bin/sh", "-c", script, "sh", url], { env: { PATH: "/usr/bin:/bin" } });
   process.stdin.end();
   process.stderr.resume();
   let words = "";
   process.stdout.on("data", (chunk: Buffer) => {
     words = `${words}${chunk.toString("utf8")}`.slice(-500);
   });
-  const { code } = await process.exited;
-  if (code === 0) return;
+  const timer = setTimeout(() => process.kill("SIGKILL"), tunnelMs);
+  const late = new Promise<undefined>((resolve) => setTimeout(resolve, tunnelMs, undefined).unref());
+  const end = await Promise.race([process.exited, late]);
+  clearTimeout(timer);
+  if (end?.code === 0) return;
+  if (!end) words = "nothing was heard of it";
   throw new SandboxError(`The agent's sandbox does not reach the credential proxy: ${sanitizeText(words.trim())}`, {
     hint: "try again; the provider's network may be in trouble",
   });

@@ -7,6 +7,10 @@ import type { Limits, Provider, Volume } from "../sandbox/provider.ts";
 import { pull } from "../transfer/pull.ts";
 import { runtimeFiles } from "./runtime-files.ts";
 
+/** of one volume: an agent may write to it without end */
+const maxBytes = 2 * 2 ** 30;
+const maxEntries = 20_000;
+
 export interface VolumeCopyOptions {
   provider: Provider;
   stateFolder: string;
@@ -15,7 +19,7 @@ export interface VolumeCopyOptions {
 
 /**
  * A folder for each of these volumes that there is. Copies are brought by one sandbox that sees the volumes, read-only,
- * and nothing else; what was copied before is not sent again. Throws a SandboxError when they cannot be brought whole.
+ * and nothing else. Throws a SandboxError when they cannot be brought whole, a UsageError when one is too large.
  */
 export async function volumeFolders(
   names: readonly string[],
@@ -57,9 +61,10 @@ async function copyAll(
   for (const [index, [name]] of volumes.entries()) {
     const to = join(stateFolder, "copies", name);
     mkdirSync(join(stateFolder, "copies"), { recursive: true, mode: 0o700 });
-    mkdirSync(to, { recursive: true });
-    removeLogs(to);
-    const { failed } = await pull({ sandbox, from: `${inside(index)}/`, to, overwrite: true });
+    // an earlier copy may hold what is gone now, or a folder where there is a file
+    rmSync(to, { recursive: true, force: true });
+    mkdirSync(to);
+    const { failed } = await pull({ sandbox, from: `${inside(index)}/`, to, maxBytes, maxEntries });
     if (failed.count > 0) throw new SandboxError(`The volume "${name}" could not be read: ${failed.first[0]}`);
     openToReaders(to);
     folders.set(name, to);
@@ -73,12 +78,5 @@ function openToReaders(folder: string): void {
   for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
     if (entry.isSymbolicLink()) continue;
     chmodSync(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o755 : 0o644);
-  }
-}
-
-/** A database's log from an earlier copy does not belong to its newer file. */
-function removeLogs(folder: string): void {
-  for (const name of readdirSync(folder)) {
-    if (/\.db-(wal|shm|journal)$/.test(name)) rmSync(join(folder, name), { force: true });
   }
 }

@@ -158,8 +158,8 @@ test("a .claude/ that nobody named is not used, and a note says how to; not for 
   await write(project, { ".claude/CLAUDE.md": "# quince\n" });
   const unused = await user.run(["-p", "hello"]);
   assert.deepEqual([unused.code, unused.stdout], [0, "turn 1: You said: hello\n"]);
-  assert.equal(unused.stderr.match(/note: \.claude\/ of this folder is not used/g)?.length, 1);
-  assert.match(unused.stderr, /--instructions \.claude .*"instructions": "\.claude" in modal-sb\.json/);
+  assert.equal(unused.stderr.match(/note: the \.claude\/ of this folder is not used/g)?.length, 1);
+  assert.match(unused.stderr, /hint: --instructions \.claude .*"instructions": "\.claude" in modal-sb\.json/);
   assert.doesNotMatch(told(user), /# quince/);
   // the default policy has no Hugging Face, and the agent knows it from the start
   assert.match(told(user), /Hugging Face cannot be reached\.[^"]*--egress ml/);
@@ -195,6 +195,21 @@ test("a credential that a placeholder could not hide stops the session as before
   const { code, stderr } = await user.run(["-p", "hello", "--instructions", "own"], { env });
   assert.equal(code, 7, stderr);
   assert.match(stderr, /HF_TOKEN would be visible to the agent in \/app\/\.claude\/CLAUDE\.md/);
+});
+
+test("a stranger's project cannot name folders of the user's as instructions, also not by a link", async () => {
+  await using user = await User.create();
+  const project = projectOf(user);
+  await write(user.home, { ".ssh/id_ed25519": "private", "other/CLAUDE.md": "# Other\n" });
+  await symlink("../.ssh", join(project, ".claude"));
+  for (const folder of ["~/.ssh", "../other", join(user.home, "other"), ".claude", ".", "..", "/"]) {
+    await write(project, { "modal-sb.json": JSON.stringify({ instructions: folder }) });
+    assertRefused(await user.run(["-p", "hello"]), /of .*modal-sb\.json are not below the project/);
+  }
+  assert.ok(!existsSync(join(user.stateFolder, "cache/home")), "nothing was copied");
+  assert.equal(user.api.requests.length, 0);
+  await user.run(["-p", "hello", "--instructions", "../other"]);
+  assert.match(told(user), /# Other/);
 });
 
 /** A project of somebody who uses Claude Code. */

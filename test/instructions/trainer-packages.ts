@@ -9,8 +9,8 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 
 const torch = "torch==2.13.0";
-// torch is named in the same call: a dependency alone would bring its newest version
-const packages = [
+/** The newest of each, together. torch is named in the same call: a dependency alone would bring its newest version. */
+export const pinnedPackages: readonly string[] = [
   torch,
   "transformers==5.24.0",
   "accelerate==1.15.0",
@@ -24,7 +24,7 @@ const packages = [
 /** Where Python finds them: another list is another folder. */
 export const trainerPackages = join(
   homedir(),
-  `.cache/modal-sb-test/trainer-${createHash("sha256").update(packages.join(" ")).digest("hex").slice(0, 12)}`,
+  `.cache/modal-sb-test/trainer-${createHash("sha256").update(pinnedPackages.join(" ")).digest("hex").slice(0, 12)}`,
 );
 
 /** A string says why they cannot be installed. */
@@ -36,7 +36,7 @@ export async function installTrainer(): Promise<string | undefined> {
     if (await bringsCuda()) {
       return `${torch} for CUDA, several GB, is all that pip finds: PIP_EXTRA_INDEX_URL can name an index of torch for the CPU`;
     }
-    await run("python3", ["-m", "pip", "install", "-q", "--target", draft, ...packages]);
+    await run("python3", ["-m", "pip", "install", "-q", "--target", draft, ...pinnedPackages]);
     renameSync(draft, trainerPackages);
     return undefined;
   } catch (error) {

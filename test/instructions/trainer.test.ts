@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { answerOf, foldersIn } from "./inside.ts";
-import { programsIn } from "./skill-text.ts";
+import { readRuns } from "./run-rows.ts";
 import { installTrainer, trainerPackages } from "./trainer-packages.ts";
 
 /** As the skill says it, but for the model. `train(run_dir, steps, …)` trains, and goes on where a checkpoint is. */
@@ -76,53 +75,3 @@ test("without setup_trackio a Trainer that names a Space ends for want of a toke
   const answer = answerOf(setting, `${training}\ntrain(${run}, 2, trackio_space_id="trackio")`);
   await assert.rejects(answer, /LocalTokenNotFoundError/);
 });
-
-test("the skill transformers does what it says", { timeout }, async (context) => {
-  const reason = await installTrainer();
-  if (reason !== undefined) return context.skip(reason);
-  await using folder = await temporaryFolder();
-  const [program = "", goOn = ""] = programsIn("transformers");
-  const resumed = program
-    .replace(/^from setup_trackio .*$/m, "import pathlib")
-    .replace(/^run_dir = .*$/m, "run_dir = pathlib.Path(RUN_DIR)")
-    .replace(/^trainer\.train\(\)$/m, goOn.trim().split("\n").at(-1) ?? "");
-  const code = `
-import json, torch
-from transformers import GPT2Config, GPT2LMHeadModel
-model = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=8, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0))
-train_dataset = [{"input_ids": row, "labels": row} for row in torch.randint(0, 32, (80, 8))]
-${program}
-RUN_DIR = str(run_dir)
-${resumed.replace("logging_steps", "num_train_epochs=5, logging_steps")}
-print(json.dumps(sorted(path.name for each in (run_dir / "checkpoint", run_dir / "model") for path in each.iterdir())))`;
-  const files = (await answerOf({ folder: folder.path, packages: trainerPackages }, code)) as string[];
-  assert.deepEqual(
-    files.filter((name) => name.startsWith("checkpoint-")),
-    ["checkpoint-30", "checkpoint-50"],
-  );
-  assert.ok(files.includes("model.safetensors"));
-  const { runs, losses } = readRuns(join(foldersIn(folder.path).databases, "my-project.db"));
-  assert.equal(runs.length, 1);
-  assert.deepEqual(
-    losses.map(({ step }) => step),
-    [10, 20, 30, 40, 50],
-  );
-});
-
-function readRuns(path: string) {
-  const db = new DatabaseSync(path, { readOnly: true });
-  try {
-    const runs = db
-      .prepare("SELECT run_id AS id, run_name AS name FROM metrics UNION SELECT run_id, run_name FROM system_metrics")
-      .all() as { id: string; name: string }[];
-    const rows = db.prepare("SELECT CAST(metrics AS TEXT) AS text FROM metrics ORDER BY id").all();
-    const values = rows.map(({ text }) => JSON.parse(String(text)) as Record<string, number>);
-    const losses = values.flatMap(({ "train/loss": loss, "train/global_step": step }) =>
-      loss === undefined ? [] : [{ loss, step }],
-    );
-    const config = db.prepare("SELECT CAST(config AS TEXT) AS text FROM configs").get();
-    return { runs, losses, config: JSON.parse(String(config?.["text"])) as Record<string, unknown> };
-  } finally {
-    db.close();
-  }
-}

@@ -96,7 +96,7 @@ test("a session with everything: the agent reads what it has, and how far it goe
     /Images and sounds are sent/,
     /`weather` \(GET \/v1\/\*\)/,
     /but for `GITHUB_TOKEN`, which the user put there/,
-    /in which Space or project/,
+    /where the metrics go: which Space, which project\./,
   ]) {
     assert.match(text, words);
   }

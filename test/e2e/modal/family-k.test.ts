@@ -80,8 +80,7 @@ describe("attacks that only Modal makes possible", { skip: reason ?? false }, ()
       assert.equal(code, 2, `${hostname}: ${stderr}`);
       assert.match(stderr, /^error: /m);
       const made = modal.emulator.sandboxes().filter(({ tags }) => tags["session"] === "wide");
-      assert.ok(made.every(({ tags }) => tags["role"] !== "agent"));
-      await untilNothingRuns(modal);
+      assert.equal(made.length, 0, "not even a proxy was made");
     }
   });
 
