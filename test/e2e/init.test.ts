@@ -270,6 +270,24 @@ test("a project of Claude Code: what the real claude honours of it, and what not
   assert.equal(modelOf(user), "claude-chosen-model");
 });
 
+test("what CLAUDE.md says of the sandbox is so: the key, a refusal, what goes on between turns, the folders, Python", async () => {
+  await using user = await User.create();
+  const messages = [
+    '!bash curl -s -H "x-api-key: $MODAL_SB_SANDBOX_KEY" "$ANTHROPIC_BASE_URL/v1/models"',
+    "!bash curl -sSi http://huggingface.co",
+    "!bash setsid nohup sleep 1234 > /tmp/log 2>&1 &",
+    "!bash pgrep -x sleep",
+    "!bash command -v python3 pip; touch /data/kept /app/kept && pwd",
+  ];
+  const { code, stdout, stderr } = await user.run([], { input: messages.join("\n") });
+  assert.equal(code, 0, stderr);
+  const [models, refusal, , running, folders] = stdout.split("END_TURN\n");
+  assert.match(models ?? "", /"type":"model"/);
+  assert.match(refusal ?? "", /403[\s\S]*x-modal-sb-reason: hostname_not_allowed/);
+  assert.match(running ?? "", /^\d+\n$/);
+  assert.equal(folders, "/data/venv/bin/python3\n/data/venv/bin/pip\n/app\n");
+});
+
 test("without Python on the machine: one error, and the command that installs it", async (context) => {
   if (!isRoot) return context.skip("only root can hide the machine's programs from one process");
   await using user = await User.create();
