@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { after, type TestContext, test } from "node:test";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { isInstalled, newest } from "../syncer/runs.ts";
 import { environmentOf } from "../syncer/trackio.ts";
@@ -15,6 +15,9 @@ import { installTrainer, trainerPackages } from "./trainer-packages.ts";
 const pages = skillPages();
 /** the first time gigabytes are installed */
 const timeout = 1_800_000;
+
+const withTorch = once(trainerPackages, needsTorch, true);
+const withTrackio = once(trackioPackages(), (page) => !needsTorch(page), false);
 
 /** The check must find what the libraries do not have. */
 const wrong = `\`\`\`python
@@ -45,7 +48,11 @@ const outcomes: Record<string, (folder: string) => void> = {
     const { runs, losses } = readRuns(join(folder, "data/trackio/my-project.db"));
     assert.equal(runs.length, 1, "the run that was resumed is the same one");
     assert.ok(losses.length > 5 && losses.every(({ loss }) => Number.isFinite(loss)));
-    const [run = ""] = readdirSync(join(folder, "data/runs"));
+    const run =
+      readdirSync(join(folder, "data/runs"))
+        .filter((name) => name.startsWith("my-project-"))
+        .sort()
+        .at(-1) ?? "";
     const kept = readdirSync(join(folder, "data/runs", run, "checkpoint"));
     assert.equal(kept.filter((name) => name.startsWith("checkpoint-")).length, 2);
     assert.ok(existsSync(join(folder, "data/runs", run, "model/model.safetensors")));
@@ -69,13 +76,14 @@ const outcomes: Record<string, (folder: string) => void> = {
   },
 };
 
-for (const page of pages.filter(({ blocks }) => blocks.some(({ reason }) => reason === undefined))) {
+for (const page of pages.filter(runsHere)) {
   test(`${page.path} does what it says`, { timeout }, async (context) => {
     const packages = await packagesFor(page, context);
     if (packages === undefined) return;
-    await using folder = await temporaryFolder();
-    await runs({ folder: folder.path, packages }, page);
-    outcomes[page.path]?.(folder.path);
+    const { folder, results } = await (needsTorch(page) ? withTorch : withTrackio)();
+    const { code, output } = results[page.path] ?? { code: undefined, output: "" };
+    assert.equal(code, 0, output);
+    outcomes[page.path]?.(folder);
   });
 }
 
@@ -100,31 +108,74 @@ test("the code of all pages is Python 3.10 or shell, and its calls fit the libra
   assert.equal(found.length, wrongWords.length, found.join("\n"));
   for (const [index, words] of wrongWords.entries()) assert.ok(found[index]?.includes(words), found.join("\n"));
   // a checker that resolves nothing would find nothing
-  for (const name of ["TrainingArguments", "Trainer", "trainer.train", "LoraConfig", "BitsAndBytesConfig", "load_dataset"]) {
+  for (const name of [
+    "TrainingArguments",
+    "Trainer",
+    "trainer.train",
+    "LoraConfig",
+    "BitsAndBytesConfig",
+    "load_dataset",
+  ]) {
     assert.ok(checked.includes(name), `${name} was not checked`);
   }
 });
 
-test("a block that fails fails its page", async (context) => {
+test("a block that fails, or ends Python, fails its page and no other", async (context) => {
   if (!(await isInstalled(newest, context))) return;
-  for (const code of ["print(1)\nraise ValueError('wrong')", "import sys\nsys.exit(3)"]) {
-    await using folder = await temporaryFolder();
-    const blocks = [{ language: "python", code, line: 7 }];
-    const page = { path: "page.md", text: "", blocks };
-    await assert.rejects(runs({ folder: folder.path, packages: trackioPackages() }, page), /block at line 7 failed/);
-  }
+  await using folder = await temporaryFolder();
+  const sources = [
+    "print(1)\nraise ValueError('wrong')",
+    "import sys\nsys.exit(3)",
+    "import os\nos._exit(0 or 4)",
+    "print(2)",
+  ];
+  const broken = sources.map((code, index) => ({
+    path: String(index),
+    blocks: [
+      { language: "python", code, line: 7 },
+      { language: "bash", code: "false | true", line: 9 },
+    ],
+  }));
+  const results = await runPages({ folder: folder.path, packages: trackioPackages() }, broken, false);
+  assert.deepEqual(
+    Object.values(results).map(({ code }) => code),
+    [1, 1, 4, 1],
+  );
+  for (const [index, line] of [7, 7].entries())
+    assert.match(results[index]?.output ?? "", new RegExp(`at line ${line} failed`));
+  assert.match(results[3]?.output ?? "", /^2\n[\s\S]*the bash block at line 9 failed/);
 });
 
-async function runs(sandbox: PageSandbox, page: Page): Promise<void> {
-  const said = await pythonAtHome(sandbox, "run_page.py", [
-    write(sandbox.folder, { blocks: page.blocks, tiny: needsTorch(page) }),
-  ]);
-  assert.equal(said.code, 0, `${page.path}\n${said.stderr}\n${said.stdout}`);
+type Results = Record<string, { code: number; output: string }>;
+
+/** All pages of a kind once, in one sandbox: loading the libraries takes longer than running a page. */
+function once(packages: string, areMine: (page: Page) => boolean, tiny: boolean) {
+  let running: Promise<{ folder: string; results: Results }> | undefined;
+  let made: Awaited<ReturnType<typeof temporaryFolder>> | undefined;
+  after(() => made?.[Symbol.asyncDispose]());
+  const run = async () => {
+    made = await temporaryFolder();
+    const sandbox = { folder: made.path, packages };
+    return { folder: made.path, results: await runPages(sandbox, pages.filter(runsHere).filter(areMine), tiny) };
+  };
+  return () => {
+    running ??= run();
+    return running;
+  };
 }
 
-async function check(folder: string, all: Pick<Page, "path" | "blocks">[]): Promise<{ problems: string[]; checked: string[] }> {
+async function runPages(sandbox: PageSandbox, some: Pick<Page, "path" | "blocks">[], tiny: boolean): Promise<Results> {
+  const said = await pythonAtHome(sandbox, "run_pages.py", [write(sandbox.folder, { pages: some, tiny })]);
+  assert.equal(said.code, 0, `${said.stderr}\n${said.stdout}`);
+  return JSON.parse(said.stdout.trim().split("\n").at(-1) ?? "") as Results;
+}
+
+async function check(
+  folder: string,
+  all: Pick<Page, "path" | "blocks">[],
+): Promise<{ problems: string[]; checked: string[] }> {
   const sandbox = { folder, packages: trainerPackages };
-  const { code, stdout, stderr } = await pythonAtHome(sandbox, "check_page.py", [write(folder, all)]);
+  const { code, stdout, stderr } = await pythonAtHome(sandbox, "check_pages.py", [write(folder, all)]);
   assert.equal(code, 0, stderr);
   return JSON.parse(stdout.trim().split("\n").at(-1) ?? "");
 }
@@ -134,6 +185,10 @@ function write(folder: string, what: object): string {
   mkdirSync(join(folder, "data"), { recursive: true });
   writeFileSync(join(folder, "data/page.json"), JSON.stringify(what));
   return "/data/page.json";
+}
+
+function runsHere({ blocks }: Page): boolean {
+  return blocks.some(({ reason }) => reason === undefined);
 }
 
 function needsTorch({ blocks }: Page): boolean {

@@ -1,6 +1,6 @@
 /** What the agent is told: each skill as the real claude reads it, and nothing that it names is missing. */
 import assert from "node:assert/strict";
-import { existsSync, globSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { text, toolUse } from "../../src/demo/script.ts";
@@ -70,7 +70,8 @@ test("claude tells the model of every skill, opens one when asked, and can read 
     // an opened skill comes as words of the user, so that steps are counted anew
     script: ({ toolCalls }) => {
       if (toolCalls.length === 0) return toolUse("Skill", { skill: "transformers" });
-      if (toolCalls.length === 1) return toolUse("Read", { file_path: `/app/.claude/skills/transformers/${reference}` });
+      if (toolCalls.length === 1)
+        return toolUse("Read", { file_path: `/app/.claude/skills/transformers/${reference}` });
       return text("done");
     },
   });

@@ -1,10 +1,11 @@
 /** What the agent is told of its sandbox: rendered for it, found again, and nothing else of the folder changed. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, utimesSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { settings } from "../../src/config/schema.ts";
 import type { Provider } from "../../src/sandbox/provider.ts";
 import { Secret } from "../../src/secret.ts";
@@ -269,6 +270,21 @@ test("copies that no start has used for a week are removed; the others, and the 
   assert.equal(await copyOf("one"), first);
   const third = await copyOf("three");
   assert.deepEqual([first, second, third].map(existsSync), [true, false, true]);
+});
+
+test("processes that start at once make one copy, and leave nothing else", async () => {
+  await using own = await scene();
+  await writeFile(join(own.instructions, "CLAUDE.md"), "{{memory}}");
+  for (let i = 0; i < 200; i++) await writeFile(join(own.instructions, `file-${i}`), "x");
+  const { limits, egressHostnames, maxTurns, stateFolder, instructions } = own.options();
+  const plain = { limits, egressHostnames, maxTurns, stateFolder, instructions, provider: { capabilities: {} } };
+  const program = `import { agentHome } from ${JSON.stringify(join(root, "src/session/agent-home.ts"))};
+    process.stdout.write(agentHome(${JSON.stringify(plain)}, false));`;
+  const run = () => promisify(execFile)(process.execPath, ["--input-type=module", "-e", program]);
+  const paths = (await Promise.all(Array.from({ length: 6 }, run))).map(({ stdout }) => stdout);
+  assert.equal(new Set(paths).size, 1);
+  assert.deepEqual(readdirSync(join(own.folder.path, "state/cache/home")), [basename(paths[0] ?? "")]);
+  assert.equal(readdirSync(paths[0] ?? "").length, 201);
 });
 
 test("docs/agent-home.md lists every placeholder with the code's own words", () => {

@@ -113,6 +113,7 @@ describe("faults of Modal in a whole session", { skip: reason ?? false, concurre
       assert.equal(code, 3, stderr);
       assert.equal(stdout, "");
       assert.match(stderr, words);
+      assert.doesNotMatch(stderr, /The turn failed/, "it is said once");
       assert.doesNotMatch(stderr, /bug in modal-sb|^ +at /m);
       await untilNothingRuns(modal);
     }

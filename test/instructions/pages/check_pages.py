@@ -36,7 +36,9 @@ class Checker(ast.NodeVisitor):
         self.visit(ast.parse(code, feature_version=(3, 10)))
 
     def say(self, node, text: str) -> None:
-        self.problems.append(f"line {self.line + node.lineno}: {text}")
+        problem = f"line {self.line + node.lineno}: {text}"
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def visit_Import(self, node) -> None:
         for alias in node.names:
