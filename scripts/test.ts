@@ -14,7 +14,7 @@ const asked = process.argv.slice(2);
 const files = asked.some((argument) => !argument.startsWith("-")) ? [] : globSync("test/**/*.test.ts").sort();
 const { status } = spawnSync(
   process.execPath,
-  ["--test", "--test-concurrency=2", "--test-timeout=600000", ...asked, ...files],
+  ["--test", "--test-concurrency=2", "--test-timeout=600000", "--test-force-exit", ...asked, ...files],
   {
     stdio: "inherit",
   },

@@ -63,11 +63,7 @@ async function showEvents(name: string, provider: Provider, config: Config, outp
     output.note("Its conversation is on a volume that this machine does not see.");
     return;
   }
-  const lines = lastEvents(
-    folder,
-    sessionIdOf(resolve(config.settings.stateFolder), name, config.settings.provider),
-    eventLines,
-  );
+  const lines = lastEvents(folder, sessionIdOf(resolve(config.settings.stateFolder), name, provider), eventLines);
   if (lines === undefined || lines.length === 0) {
     output.note("Nothing of the conversation is on its volume yet.");
     return;

@@ -7,6 +7,7 @@ import type { Provider, Role, Sandbox, SandboxRecord, Volume } from "../sandbox/
 import { sanitizeText } from "../sanitize.ts";
 import { agentName } from "../session/agent-role.ts";
 import { type Detached, readDetached } from "../session/detached.ts";
+import { readLive } from "../session/live-file.ts";
 import { proxyName } from "../session/proxy-role.ts";
 import { checkSessionName } from "../session/session-file.ts";
 import { syncerName } from "../session/syncer-role.ts";
@@ -86,11 +87,14 @@ export function continuing(session: string, { settings: { provider } }: Config):
 /** A hand on the agent's sandbox of a running session; `chooseSession` says what may be wrong. Release it at the end. */
 export async function openAgent(asked: string | undefined, provider: Provider, config: Config): Promise<Sandbox> {
   const { name, sandboxes } = chooseSession(asked, await runningSessions(provider), config);
-  const record = sandboxes.find(({ role }) => role === "agent");
+  const isBegunHere = ({ id }: SandboxRecord) =>
+    !provider.capabilities.detach || readLive(config.settings.stateFolder, name)?.sandboxes?.includes(id);
+  // tags can be written by whoever may act in the account: files and words go only to what this machine began
+  const record = sandboxes.find((each) => each.role === "agent" && isBegunHere(each));
   const agent = record && (await provider.open(record));
   if (agent) return agent;
-  throw new UsageError(`The agent of the session "${name}" is not running`, {
-    hint: "it is started with the next message",
+  throw new UsageError(`The agent of the session "${name}" is not running, or was not begun by this machine`, {
+    hint: "modal-sb ls shows what runs; an agent is started with the next message",
   });
 }
 

@@ -102,6 +102,8 @@ export interface PortAddress {
 }
 
 export interface ExecOptions {
+  /** the provider ends the process after so long, in milliseconds, where it can without the sandbox's help; undefined: never */
+  longestMs?: number;
   /** added to the sandbox's own environment */
   env?: Readonly<Record<string, string>>;
   workingDirectory?: string;
@@ -143,6 +145,8 @@ export interface Sandbox extends AsyncDisposable {
   readonly role: Role;
   readonly tags: Readonly<Record<string, string>>;
   readonly startedAt: Date;
+  /** when its lifetime is over */
+  readonly endsAt: Date;
   readonly exited: Promise<SandboxEnd>;
   exec(argv: readonly string[], options?: ExecOptions): Promise<SandboxProcess>;
   /** The address at which agent sandboxes reach `port`, one of the spec's. */
@@ -213,6 +217,8 @@ export interface CreateOptions {
 /** Every waiting call takes an AbortSignal; an aborted create leaves nothing behind. Disposal ends what `release` was not called for. */
 export interface Provider extends AsyncDisposable {
   readonly name: string;
+  /** where in the provider's realm sandboxes and volumes are, e.g. "modal-sb" for an app; "" where there is one place only */
+  readonly place: string;
   readonly capabilities: Capabilities;
   /** What is there and what is missing, for `doctor`, these secrets included; the checks really run. */
   requirements(secrets?: readonly StoredSecret[]): Promise<Requirement[]>;

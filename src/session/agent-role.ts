@@ -13,9 +13,9 @@ export const agentSocket = "/run/modal-sb/agent.sock";
 
 /**
  * Makes the home folder and the Python environment on the data volume: what `python3 -m venv --without-pip --system-site-packages` makes, but
- * without starting Python, so that it is there before the agent. A Python whose file name has no version makes it itself.
+ * without starting Python, so that it is there before the agent. An earlier agent may have put programs there: they are not run here. A Python whose file name has no version makes it itself.
  */
-const startScript = `mkdir -p "$HOME"; venv=/data/venv
+const startScript = `path=$PATH; PATH=\${PATH#/data/venv/bin:}; mkdir -p "$HOME"; venv=/data/venv
 if [ ! -e $venv/bin/pip ]; then
   python=$(readlink -f "$(command -v python3)"); version=\${python##*/python}
   case $version in
@@ -27,6 +27,7 @@ if [ ! -e $venv/bin/pip ]; then
   esac
   printf '#!/bin/sh\nexec /data/venv/bin/python -m pip "$@"\n' > $venv/bin/pip; chmod 755 $venv/bin/pip
 fi
+PATH=$path
 exec "$@"`;
 
 export interface AgentParts {

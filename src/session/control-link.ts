@@ -2,6 +2,7 @@
 import { SandboxError } from "../errors.ts";
 import type { Line } from "../protocol/json-lines.ts";
 import type { Sandbox } from "../sandbox/provider.ts";
+import { lastWords } from "./last-words.ts";
 import { type LineLink, openLineLink } from "./line-link.ts";
 
 const maxLineBytes = 64 * 1024;
@@ -64,7 +65,7 @@ export async function openControlLink(
   void link.ended.then(async () => {
     if (isClosed) return;
     await sandbox.terminate();
-    const words = (await sandbox.exited).outputTail.trim().split("\n").at(-1);
+    const words = lastWords(await sandbox.exited);
     failure = new SandboxError(`The ${what} ended${words ? `: ${words}` : ""}`);
     fail(failure);
   });

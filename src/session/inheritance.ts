@@ -35,10 +35,10 @@ export class Inheritance {
 
   /** Takes over what runs; undefined, with nothing left running, when there is nothing whole. Asked again, undefined. */
   async adopt(parts: RunningParts): Promise<Running | undefined> {
-    const found = this.#found ?? (this.#options.attachOnly && this.#isKept ? this.#own : undefined);
+    const found = this.#found;
     if (!found) return undefined;
     const after = Math.min(onlyNewEvents, ...found.turns.map((turn) => turn.after));
-    const running = await adoptRunning(parts, after, found === this.#own ? undefined : (found.sandboxes ?? []));
+    const running = await adoptRunning(parts, after, found.sandboxes ?? []);
     this.#found = undefined;
     // it is held by this process now, or gone
     clearDetached(this.#options.stateFolder, this.#options.name);

@@ -12,6 +12,8 @@ const retrySeconds = 0.025;
  */
 const pingMs = 60_000;
 const silenceSeconds = 300;
+/** and whatever is there in its place: the provider ends it, and it is opened again */
+const longestMs = 60 * 60_000;
 
 /** how long a sandbox that has ended may need to say so */
 const endMs = 3000;
@@ -97,10 +99,8 @@ async function connect(
   onLine: (line: Line) => void,
 ): Promise<LineLink> {
   const target = `UNIX-CONNECT:${socketPath},retry=${connectRetries},interval=${retrySeconds}`;
-  const process: SandboxProcess = await sandbox.exec([
-    ...["/usr/bin/socat", "-b", "65536", "-t", "1", "-T", String(silenceSeconds)],
-    ...["-", target],
-  ]);
+  const socat = ["/usr/bin/socat", "-b", "65536", "-t", "1", "-T", String(silenceSeconds), "-", target];
+  const process: SandboxProcess = await sandbox.exec(socat, { longestMs });
   const lines = new LineSplitter(maxLineBytes);
   let isOver = false;
   process.stdout.on("data", (chunk: Buffer) => {

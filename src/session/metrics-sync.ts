@@ -2,6 +2,7 @@
 import { setTimeout } from "node:timers/promises";
 import { messageOf } from "../errors.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
+import { lastWords } from "./last-words.ts";
 import { type SyncerParts, type SyncerRole, startSyncerRole } from "./syncer-role.ts";
 
 /** before a syncer that ended is made anew; doubled each time that it has not lived for a minute */
@@ -77,8 +78,7 @@ export class MetricsSync implements AsyncDisposable {
         const { sandbox } = (await this.#role) ?? {};
         if (!sandbox) return;
         const end = await Promise.race([sandbox.exited, aborted]);
-        const words = end?.outputTail.trim().split("\n").at(-1);
-        if (end) tell(`The syncer of metrics ended, and is started again: ${words || end.message}`);
+        if (end) tell(`The syncer of metrics ended, and is started again: ${lastWords(end) || end.message}`);
         await sandbox.terminate({ graceMs: 1000 });
       } catch (error) {
         if (!signal.aborted) tell(`The syncer of metrics cannot be started: ${messageOf(error)}`);

@@ -1,13 +1,14 @@
 /** The agent and the proxy of a session as they run: started beside each other, or taken over from a process that left them. */
 import { createHash, randomBytes } from "node:crypto";
 import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
-import type { PortAddress, Sandbox, SandboxSpec, Volume } from "../sandbox/provider.ts";
+import type { PortAddress, Sandbox, SandboxEnd, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
 import type { Secret } from "../secret.ts";
 import { type AgentLink, type AgentLinkEvents, attachToAgent } from "./agent-link.ts";
 import { agentName, agentSpec, egressOf } from "./agent-role.ts";
 import { grantOf } from "./brokered.ts";
 import type { SessionOptions } from "./contract.ts";
+import { lastWords } from "./last-words.ts";
 import { refuseVisibleCredentials } from "./preflight.ts";
 import {
   adoptProxyRole,
@@ -23,6 +24,8 @@ const helloTimeoutMs = 60_000;
 /** a fifth of a second after each other, and what curl takes */
 const tunnelTries = 150;
 const tunnelMs = 60_000;
+/** how long a sandbox that has ended may need to say so */
+const endMs = 3000;
 /** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
 const shutdownGraceMs = 12_000;
 
@@ -89,14 +92,14 @@ export async function startRunning(parts: RunningParts, after: number): Promise<
 }
 
 /**
- * What a process before this one left running; undefined when nothing runs any more. What is not whole is ended, politely: `ids`
- * are those of sandboxes whose agent has its grant, undefined when nobody remembers. What is whole and does not answer is an
+ * What a process before this one left running; undefined when nothing runs any more. `ids` are those that this machine wrote down
+ * when the agent had its grant: others, whoever made them, are not believed, and are ended politely. What is whole and does not answer is an
  * error, and goes on: a network may be slow, and a night's work is in there.
  */
 export async function adoptRunning(
   parts: RunningParts,
   after: number,
-  ids: readonly string[] | undefined,
+  ids: readonly string[],
 ): Promise<Running | undefined> {
   const { provider, name, attachOnly = false } = parts.options;
   const found = await Promise.allSettled([agentName(name), proxyName(name)].map((each) => provider.find(each)));
@@ -107,7 +110,7 @@ export async function adoptRunning(
     await release();
     throw refused.reason;
   }
-  if (agent && proxy && (!ids || [agent, proxy].every(({ id }) => ids.includes(id)))) {
+  if (agent && proxy && [agent, proxy].every(({ id }) => ids.includes(id))) {
     try {
       return await takeOver(parts, agent, proxy, after);
     } catch (error) {
@@ -118,7 +121,8 @@ export async function adoptRunning(
   }
   if (attachOnly && (agent ?? proxy)) {
     await release();
-    throw noAnswer(name, `its ${agent ? "credential proxy" : "agent"} is gone`);
+    const missing = !agent ? "its agent is gone" : !proxy ? "its credential proxy is gone" : undefined;
+    throw noAnswer(name, missing ?? "its sandboxes are not those that this machine began");
   }
   await agent?.terminate({ graceMs: shutdownGraceMs });
   await proxy?.terminate({ graceMs: 1000 });
@@ -158,12 +162,20 @@ export async function releaseRunning({ agent, proxy, link }: Running, ms: number
   await Promise.all([agent.release(), proxy.sandbox.release()]);
 }
 
+function endedWhileStarting(what: string, end: SandboxEnd): SandboxError {
+  const words = lastWords(end);
+  return new SandboxError(`The ${what} ended while starting: ${end.message}${words ? ` (${words})` : ""}`);
+}
+
 /** An address on the network can take a moment to work. Rejects with curl's words when it does not. */
 async function reachesProxy(agent: Sandbox, { url }: PortAddress): Promise<void> {
   const script = `for i in $(seq ${tunnelTries}); do
     words=$(curl -fsS --max-time 5 -o /dev/null "$1/healthz" 2>&1) && exit 0; sleep 0.2; done; echo "$words"; exit 1`;
   // an environment of an earlier agent's making comes first on the sandbox's own path
-  const process = await agent.exec(["/bin/sh", "-c", script, "sh", url], { env: { PATH: "/usr/bin:/bin" } });
+  const process = await agent.exec(["/bin/sh", "-c", script, "sh", url], {
+    env: { PATH: "/usr/bin:/bin" },
+    longestMs: 2 * tunnelMs,
+  });
   process.stdin.end();
   process.stderr.resume();
   let words = "";
@@ -176,6 +188,11 @@ async function reachesProxy(agent: Sandbox, { url }: PortAddress): Promise<void>
   clearTimeout(timer);
   if (end?.code === 0) return;
   if (!end) words = "nothing was heard of it";
+  const gone = await Promise.race([
+    agent.exited,
+    new Promise<undefined>((resolve) => setTimeout(resolve, endMs, undefined)),
+  ]);
+  if (gone) throw endedWhileStarting("agent's sandbox", gone);
   throw new SandboxError(`The agent's sandbox does not reach the credential proxy: ${sanitizeText(words.trim())}`, {
     hint: "try again; the provider's network may be in trouble",
   });
@@ -199,9 +216,7 @@ async function attach(
 /** Resolves with `hello`; rejects with the reason when a sandbox ended first or nothing came in time. */
 async function firstOf(hello: Promise<void>, agent: Sandbox, proxy: Sandbox, signal: AbortSignal): Promise<void> {
   const ended = async (what: string, sandbox: Sandbox) => {
-    const end = await sandbox.exited;
-    const words = end.outputTail.trim().split("\n").at(-1);
-    throw new SandboxError(`The ${what} ended while starting: ${end.message}${words ? ` (${words})` : ""}`);
+    throw endedWhileStarting(what, await sandbox.exited);
   };
   const timeout = AbortSignal.any([signal, AbortSignal.timeout(helloTimeoutMs)]);
   const late = new Promise<never>((_resolve, reject) => {

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, SandboxError, UsageError } from "../errors.ts";
+import type { Provider } from "../sandbox/provider.ts";
 
 /** Throws a UsageError for a name that cannot be a folder's and a sandbox's. */
 export function checkSessionName(name: string): void {
@@ -22,12 +23,13 @@ export function providerOf(stateFolder: string, name: string): string | undefine
  * The id of the session called `name`: kept on the host since its first start, because the agent can write to /data. `provider` is
  * kept for a session that begins.
  */
-export function sessionIdOf(stateFolder: string, name: string, provider: string): string {
+export function sessionIdOf(stateFolder: string, name: string, provider: Pick<Provider, "name" | "place">): string {
   const folder = join(stateFolder, "sessions");
   const path = join(folder, `${name}.json`);
   const known = readSession(path);
   if (known) return known.sessionId;
-  const session = { sessionId: randomUUID(), createdAt: new Date().toISOString(), provider };
+  const { name: providerName, place } = provider;
+  const session = { sessionId: randomUUID(), createdAt: new Date().toISOString(), provider: providerName, place };
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     writeFileSync(`${path}.new`, JSON.stringify(session), { mode: 0o600, flush: true });
@@ -41,7 +43,31 @@ export function sessionIdOf(stateFolder: string, name: string, provider: string)
   return session.sessionId;
 }
 
-function readSession(path: string): { sessionId: string; provider?: string } | undefined {
+/**
+ * Throws a UsageError for a session that began with another provider, or elsewhere in it: its volumes are there, and perhaps
+ * sandboxes that run, and here it would be another session of the same name.
+ */
+export function refuseElsewhere(stateFolder: string, name: string, provider: Pick<Provider, "name" | "place">): void {
+  const known = readSession(join(stateFolder, "sessions", `${name}.json`));
+  if (!known) return;
+  const { provider: providerName = "local", place = "" } = known;
+  if (providerName === provider.name && place === provider.place) return;
+  const words = (which: string, where: string) => (where === "" ? which : `${which} (${where})`);
+  throw new UsageError(
+    `The session "${name}" began on ${words(providerName, place)}, and this is ${words(provider.name, provider.place)}`,
+    {
+      hint: "use the settings that it began with, or another name: modal-sb doctor shows where each setting comes from",
+    },
+  );
+}
+
+interface KnownSession {
+  sessionId: string;
+  provider?: string;
+  place?: string;
+}
+
+function readSession(path: string): KnownSession | undefined {
   let text: string;
   try {
     text = readFileSync(path, "utf8");
@@ -50,7 +76,7 @@ function readSession(path: string): { sessionId: string; provider?: string } | u
     return undefined;
   }
   try {
-    return JSON.parse(text) as { sessionId: string; provider?: string };
+    return JSON.parse(text) as KnownSession;
   } catch (error) {
     throw new SandboxError(`The session file "${path}" is damaged: ${messageOf(error)}`, {
       hint: "remove it to start the session anew",

@@ -7,6 +7,7 @@ import { setTimeout } from "node:timers/promises";
 import { messageOf, SandboxError, UsageError } from "../errors.ts";
 import type { AgentEvent, EndTurn, HostMessage } from "../protocol/messages.ts";
 import type { EndReason, Volume } from "../sandbox/provider.ts";
+import { sanitizeText } from "../sanitize.ts";
 import { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import { proxySecrets } from "./brokered.ts";
@@ -18,7 +19,7 @@ import { MetricsSync } from "./metrics-sync.ts";
 import { noteToAgent, wordsOf } from "./proxy-notices.ts";
 import type { ProxyNotice } from "./proxy-role.ts";
 import { type Running, type RunningParts, releaseRunning, startRunning, stopRunning } from "./running.ts";
-import { checkSessionName, sessionIdOf } from "./session-file.ts";
+import { checkSessionName, refuseElsewhere, sessionIdOf } from "./session-file.ts";
 import { type Spending, spendingOf } from "./spending.ts";
 import { syncerSecrets } from "./syncer-role.ts";
 
@@ -48,6 +49,7 @@ interface OpenTurn {
 /** Opens a session and begins to start it; see `ready`. A bad name, a busy or unwritable session throws at once. */
 export async function openSession(options: SessionOptions): Promise<Session> {
   checkSessionName(options.name);
+  refuseElsewhere(options.stateFolder, options.name, options.provider);
   await using undo = new AsyncDisposableStack();
   const open = async (kind: string) => undo.use(await options.provider.volume(`${options.name}-${kind}`));
   // the first one is the session's lock; the others, which may be far away, are opened beside each other
@@ -56,7 +58,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   await Promise.allSettled(opening);
   const [app, trackio, audit, syncer] = await Promise.all(opening);
   const volumes: Volumes = { data, app, trackio, audit, syncer };
-  const id = sessionIdOf(options.stateFolder, options.name, options.provider.name);
+  const id = sessionIdOf(options.stateFolder, options.name, options.provider);
   return new RunningSession(options, id, volumes, undo.move());
 }
 
@@ -150,14 +152,14 @@ class RunningSession implements Session {
   }
 
   async detach(): Promise<Date> {
-    const { provider, limits } = this.#options;
+    const { provider } = this.#options;
     if (!provider.capabilities.detach) {
       throw new UsageError(`Sandboxes of the provider "${provider.name}" end with modal-sb`, {
         hint: "--on modal runs them where they can be left",
       });
     }
     const running = await this.#running();
-    const until = new Date(running.agent.startedAt.getTime() + limits.lifetimeMs);
+    const until = running.agent.endsAt;
     // first, so that nobody takes them for orphans
     this.#inherited.leave(until, [running.agent.id, running.proxy.sandbox.id]);
     this.#isLeft = true;
@@ -369,7 +371,8 @@ class RunningSession implements Session {
       nonce: turn.nonce,
       result: "error",
       text: "",
-      error: { message, apiStatus: null },
+      // words of a sandbox may have come in by any error
+      error: { message: sanitizeText(message), apiStatus: null },
       usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
       costUsd: 0,
       durationMs: Date.now() - turn.startedAt,
@@ -379,7 +382,7 @@ class RunningSession implements Session {
   }
 
   #notice(kind: Extract<SessionEvent, { type: "host_notice" }>["kind"], message: string): void {
-    this.#publish({ type: "host_notice", kind, message });
+    this.#publish({ type: "host_notice", kind, message: sanitizeText(message) });
   }
 
   #publish(event: SessionEvent): void {

@@ -6,7 +6,11 @@ import { text } from "node:stream/consumers";
 import type { Outcome } from "../helpers/run-inside.ts";
 
 const scripts = join(import.meta.dirname, "../../instructions/scripts");
-export const setupScript = join(scripts, "setup_trackio.py");
+export const setupScript = scriptFile("setup_trackio.py");
+
+export function scriptFile(name: string): string {
+  return join(scripts, name);
+}
 
 /** What stands for the sandbox's folders, below one folder. */
 export function foldersIn(folder: string) {

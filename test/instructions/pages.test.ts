@@ -22,13 +22,14 @@ const withTrackio = once(trackioPackages(), (page) => !needsTorch(page), false);
 /** The check must find what the libraries do not have. */
 const wrong = `\`\`\`python
 import torch
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, NoSuchName
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainingArguments, NoSuchName
 arguments = TrainingArguments(output_dir="x", evaluation_strategy="steps")
 model = AutoModelForCausalLM.from_pretrained("a/b", no_such_argument=1)
 model.generate(max_tokens=3)
 trainer = Trainer(model=model, args=TrainingArguments(optim="adamw_9bit"), tokenizer=None)
 trainer.train(resume=True)
 torch.no_such_function()
+BitsAndBytesConfig(load_in_4bits=True)
 \`\`\`
 `;
 const wrongWords = [
@@ -40,7 +41,24 @@ const wrongWords = [
   "'tokenizer'",
   "'resume'",
   "torch has no no_such_function",
+  "BitsAndBytesConfig takes no load_in_4bits",
 ];
+
+/** A call with each argument that failures.md says is no longer one of TrainingArguments. */
+function goneArguments(): string[] {
+  const page = pages.find(({ path }) => path.endsWith("/failures.md"))?.text ?? "";
+  const table = page.slice(page.indexOf("| then | now |"));
+  const names = [...table.matchAll(/^\| (`\w+`(?:, `\w+`)*) \|/gm)].flatMap(
+    ([, cell = ""]) => cell.match(/\w+/g) ?? [],
+  );
+  // these still work, and warn
+  const gone = names.filter((name) => !["torch_dtype", "gradient_checkpointing"].includes(name));
+  assert.ok(gone.length >= 7, gone.join(" "));
+  return [
+    "from transformers import TrainingArguments",
+    ...gone.map((name) => `TrainingArguments(output_dir="x", ${name}=1)`),
+  ];
+}
 
 /** What a page must have left behind. */
 const outcomes: Record<string, (folder: string) => void> = {
@@ -98,13 +116,20 @@ test("the code of all pages is Python 3.10 or shell, and its calls fit the libra
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();
   // one process for all: each takes seconds to load the libraries
-  const { problems, checked } = await check(folder.path, [...pages, { path: "wrong.md", blocks: blocksIn(wrong, "") }]);
-  const isExpected = (problem: string) => problem.startsWith("wrong.md");
+  const { problems, checked } = await check(folder.path, [
+    ...pages,
+    { path: "wrong.md", blocks: blocksIn(wrong, "") },
+    { path: "gone.md", blocks: [{ language: "python", line: 0, code: goneArguments().join("\n") }] },
+  ]);
+  const isGone = (problem: string) => problem.startsWith("gone.md");
+  const isExpected = (problem: string) => problem.startsWith("wrong.md") || isGone(problem);
   assert.deepEqual(
     problems.filter((problem) => !isExpected(problem)),
     [],
   );
-  const found = problems.filter(isExpected);
+  // each of them is on a line of its own, after the one that imports
+  assert.equal(problems.filter(isGone).length, goneArguments().length - 1, problems.filter(isGone).join("\n"));
+  const found = problems.filter((problem) => isExpected(problem) && !isGone(problem));
   assert.equal(found.length, wrongWords.length, found.join("\n"));
   for (const [index, words] of wrongWords.entries()) assert.ok(found[index]?.includes(words), found.join("\n"));
   // a checker that resolves nothing would find nothing

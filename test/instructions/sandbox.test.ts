@@ -33,6 +33,19 @@ ls -d /data/runs/*/* "$TRACKIO_DIR"/*.db; cat /trackio/space_id /trackio/spaces/
   assert.match(stdout, end);
 });
 
+test("the scripts that look at the machine work in a session's sandbox", async () => {
+  await using running = await runningSession();
+  const sandbox = await running.agent();
+  const report = await shellInside(sandbox, "python3 /app/.claude/scripts/gpu_report.py --json");
+  assert.equal(report.code, 0, report.stderr);
+  const { cpu, memory, disk } = JSON.parse(report.stdout) as Record<string, Record<string, unknown>>;
+  assert.equal(disk?.["folder"], "/data");
+  for (const number of [cpu?.["cores"], memory?.["total_gib"], disk?.["free_gib"]]) assert.ok(Number(number) > 0);
+  const fit = "python3 /app/.claude/scripts/fit_check.py --gpu T4 --parameters";
+  const codes = await shellInside(sandbox, `${fit} 10M; echo $?; ${fit} 70B; echo $?; ${fit} x; echo $?`);
+  assert.deepEqual(codes.stdout.match(/^\d$/gm), ["0", "1", "2"]);
+});
+
 /** Copies a folder into the sandbox, through its own tar: installing needs a network. */
 async function bring(folder: string, sandbox: Sandbox, to: string): Promise<void> {
   const packed = spawn("tar", ["-C", folder, "-c", "."], { stdio: ["ignore", "pipe", "inherit"] });

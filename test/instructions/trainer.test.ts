@@ -14,17 +14,18 @@ import json, pathlib
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-def train(run_dir, steps, **more):
+def train(run_dir, steps, callbacks=None, **more):
     torch.manual_seed(0)
     words = dict(bos_token_id=0, eos_token_id=0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=8, n_embd=8, n_layer=1, n_head=1, **words))
     rows = [{"input_ids": row, "labels": row} for row in torch.randint(0, 32, (12, 8))]
     arguments = TrainingArguments(
-        output_dir=str(run_dir / "checkpoint"), project="tiny", run_name=run_dir.name, report_to="trackio",
-        logging_steps=1, save_steps=2, max_steps=steps, per_device_train_batch_size=2, use_cpu=True, seed=0, **more,
+        output_dir=str(run_dir / "checkpoint"), project="tiny", run_name=run_dir.name, max_steps=steps,
+        per_device_train_batch_size=2, use_cpu=True, seed=0, **{"report_to": "trackio", "logging_steps": 1, "save_steps": 2, **more},
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows)
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=callbacks)
     trainer.train(resume_from_checkpoint=any((run_dir / "checkpoint").glob("checkpoint-*")))
+    return trainer
 `;
 
 /** the first time gigabytes are installed */
@@ -64,6 +65,28 @@ print(json.dumps(str(run_dir)))`;
     after.losses.map(({ step }) => step),
     [1, 2, 3, 4, 5, 6],
   );
+});
+
+test("told to end, it leaves a checkpoint of that moment, from which it goes on", { timeout }, async (context) => {
+  const reason = await installTrainer();
+  if (reason !== undefined) return context.skip(reason);
+  await using folder = await temporaryFolder();
+  const setting = { folder: folder.path, packages: trainerPackages };
+  // it tells itself, when it has begun; it saves seconds later, after some of more steps than it could make by then
+  const code = `${training}
+import os, signal, transformers
+class Tell(transformers.TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3: os.kill(os.getpid(), signal.SIGTERM)
+run_dir = pathlib.Path(${JSON.stringify(join(folder.path, "run"))})
+state = train(run_dir, 10**7, callbacks=[Tell()], report_to="none", logging_steps=10**6, save_steps=10**6, enable_jit_checkpoint=True).state
+[kept] = (run_dir / "checkpoint").glob("checkpoint-*")
+step = json.loads((kept / "trainer_state.json").read_text())["global_step"]
+after = train(run_dir, step + 4, report_to="none", save_steps=10**6).state
+print(json.dumps([state.max_steps, state.global_step, step, after.global_step]))`;
+  const [planned = 0, stopped = 0, kept = 0, after = 0] = (await answerOf(setting, code)) as number[];
+  assert.ok(stopped >= 3 && stopped < planned && kept >= 3 && kept <= stopped, `${stopped}, ${kept}`);
+  assert.equal(after, kept + 4);
 });
 
 test("without setup_trackio a Trainer that names a Space ends for want of a token", { timeout }, async (context) => {

@@ -27,6 +27,7 @@ export class ForeignSandbox implements Sandbox {
   readonly role: Sandbox["role"];
   readonly tags: Sandbox["tags"];
   readonly startedAt: Date;
+  readonly endsAt: Date;
   readonly #options: ForeignSandboxOptions;
   readonly #entry: Entry;
   readonly #processes = new Set<ChildProcess>();
@@ -40,6 +41,7 @@ export class ForeignSandbox implements Sandbox {
     this.role = record.role;
     this.tags = record.tags;
     this.startedAt = new Date(record.startedAt);
+    this.endsAt = new Date(record.endsAt ?? Number.NaN);
     this.#options = options;
     this.#entry = entry;
   }

@@ -43,6 +43,7 @@ export class LocalSandbox implements Sandbox {
   readonly role: SandboxSpec["role"];
   readonly tags: SandboxSpec["tags"];
   readonly startedAt = new Date();
+  readonly endsAt: Date;
   readonly exited: Promise<SandboxEnd>;
   readonly #options: LocalSandboxOptions;
   readonly #child: ChildProcess;
@@ -61,6 +62,7 @@ export class LocalSandbox implements Sandbox {
     this.name = options.spec.name;
     this.role = options.spec.role;
     this.tags = options.spec.tags;
+    this.endsAt = new Date(this.startedAt.getTime() + options.spec.limits.lifetimeMs);
     const secrets = Object.keys(options.spec.secrets).map(() => "pipe" as const);
     // a file and no pipe: were this process dead when bubblewrap writes there, the signal would end bubblewrap between
     // its two halves, and the inner one would wait for ever

@@ -50,6 +50,7 @@ export async function createLocalProvider(options: ProviderOptions): Promise<Pro
 
 class LocalProvider implements Provider {
   readonly name = "local";
+  readonly place = "";
   readonly capabilities = {
     gpu: false,
     detach: false,

@@ -14,6 +14,8 @@ const startMs = 60_000;
 /** one message to Modal; larger ones are refused somewhere between 2 and 16 MiB */
 const maxWriteBytes = 1024 * 1024;
 const bufferBytes = 256 * 1024;
+/** for a signal to be sent */
+const shortExecMs = 60_000;
 /** what the streams of a sandbox that has ended may take to give what they still hold */
 const drainMs = 2000;
 
@@ -60,15 +62,19 @@ export async function execInside(
 }
 
 /** Starts a process that nobody here listens to; it goes on when this process ends. */
-export async function execDetached(sandbox: SdkSandbox, argv: readonly string[]): Promise<void> {
-  await start(sandbox, randomBytes(8).toString("hex"), argv, {}, "ignore");
+export async function execDetached(
+  sandbox: SdkSandbox,
+  argv: readonly string[],
+  longestMs = shortExecMs,
+): Promise<void> {
+  await start(sandbox, randomBytes(8).toString("hex"), argv, { longestMs }, "ignore");
 }
 
 async function start(
   sandbox: SdkSandbox,
   id: string,
   argv: readonly string[],
-  { env, workingDirectory }: ExecOptions,
+  { env, workingDirectory, longestMs }: ExecOptions,
   output: "pipe" | "ignore",
 ): Promise<Bytes> {
   const words = [enterPath, id, ...argv];
@@ -86,6 +92,8 @@ async function start(
         ...{ stdout: output, stderr: output },
         ...(workingDirectory !== undefined && { workdir: workingDirectory }),
         ...(env && { env: { ...env } }),
+        // a whole number of seconds is what Modal takes
+        ...(longestMs !== undefined && { timeoutMs: Math.ceil(longestMs / 1000) * 1000 }),
       }),
     );
   } catch (error) {

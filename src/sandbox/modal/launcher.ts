@@ -18,8 +18,13 @@ export const underVolumesList = "/agent/under-volumes.list";
 const forgetSecrets = `for word in $${secretsVariable}; do unset "\${word#*=}"; done
 unset ${secretsVariable}`;
 
+/** A volume that comes first on the path may hold programs of an earlier agent: they are not run here. */
+const ownPath = `given_path=$PATH
+PATH=/usr/local/bin:/usr/bin:/bin`;
+
 /** `launch <program> <arguments>…` */
 export const launchScript = `#!/bin/sh
+${ownPath}
 umask 077
 mkdir -p /run/secrets /run/modal-sb ${pidFolder}
 for word in $${secretsVariable}; do
@@ -33,20 +38,23 @@ if [ -e ${underVolumesList} ]; then
   done < ${underVolumesList}
 fi
 echo $$ > ${pidFolder}/${mainProcess}
-exec env "$@"
+PATH=$given_path
+exec /usr/bin/env "$@"
 `;
 
 /** `enter <id> <program> <arguments>…` */
 export const enterScript = `#!/bin/sh
+${ownPath}
 mkdir -p ${pidFolder}
 echo $$ > "${pidFolder}/$1"
 shift
 ${forgetSecrets}
-exec env "$@"
+PATH=$given_path
+exec /usr/bin/env "$@"
 `;
 
 /** Sends a signal to what was started under an id, which may be about to write its number. */
 export function killCommand(id: string, signal: NodeJS.Signals): string[] {
   const script = `tries=0; until [ -s "$1" ] || [ $tries = 100 ]; do sleep 0.05; tries=$((tries+1)); done; kill -${signal.replace(/^SIG/, "")} "$(cat "$1")"`;
-  return ["sh", "-c", script, "kill", `${pidFolder}/${id}`];
+  return ["/bin/sh", "-c", `PATH=/usr/bin:/bin; ${script}`, "kill", `${pidFolder}/${id}`];
 }

@@ -41,6 +41,7 @@ export class ModalSandbox implements Sandbox {
   readonly role: Sandbox["role"];
   readonly tags: Sandbox["tags"];
   readonly startedAt: Date;
+  readonly endsAt: Date;
   readonly exited: Promise<SandboxEnd>;
   readonly #held: HeldSandbox;
   readonly #released = new AbortController();
@@ -56,6 +57,7 @@ export class ModalSandbox implements Sandbox {
     this.role = held.label.role;
     this.tags = held.label.tags;
     this.startedAt = new Date(held.label.startedAtMs);
+    this.endsAt = new Date(held.label.startedAtMs + held.label.lifetimeMs);
     const { client } = held.account;
     this.#output = held.isNew ? followOutput(client, held.sdkSandbox, this.#released.signal) : undefined;
     this.#lease = setInterval(() => void this.hold(leaseMs).catch(() => {}), leaseRenewalMs).unref();
@@ -104,7 +106,9 @@ export class ModalSandbox implements Sandbox {
 
   async hold(ms: number): Promise<void> {
     this.#refuseEnded();
-    await execDetached(this.#held.sdkSandbox, ["sleep", String(Math.ceil(ms / 1000))]);
+    // Modal itself ends it: an agent that is root could make the program inside another one
+    const seconds = Math.ceil(ms / 1000);
+    await execDetached(this.#held.sdkSandbox, ["sleep", String(seconds)], seconds * 1000);
   }
 
   status(): "running" | "ended" {

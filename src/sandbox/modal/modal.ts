@@ -51,6 +51,7 @@ export async function createModalProvider(options: ProviderOptions & { modal: Mo
 
 class ModalProvider implements Provider {
   readonly name = "modal";
+  readonly place: string;
   readonly capabilities = {
     gpu: true,
     detach: true,
@@ -71,6 +72,8 @@ class ModalProvider implements Provider {
 
   constructor(options: ProviderOptions & { modal: ModalOptions }) {
     this.#options = options;
+    const { app, environment } = options.modal;
+    this.place = environment === undefined ? app : `${app} in ${environment}`;
     this.#stateFolder = resolve(options.stateFolder);
     this.#installation = openInstallation(this.#stateFolder);
     this.#creations = openCreations(this.#stateFolder, options.modal.creationsPerHour);

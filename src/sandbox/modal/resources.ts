@@ -2,9 +2,11 @@
 import type { SandboxSpec } from "../provider.ts";
 
 /** Modal's longest lifetime */
-export const maxLifetimeMs = 24 * 3_600_000;
-/** the trusted roles outlive the agent that needs them */
-const trustedExtraMs = 600_000;
+const modalsMaxMs = 24 * 3_600_000;
+/** The trusted roles outlive the agent that needs them, and are there before it: while its image is built, and its GPU waited for. */
+const trustedExtraMs = 3_600_000;
+/** of an agent */
+export const maxLifetimeMs = modalsMaxMs - trustedExtraMs;
 
 /** After so long without a process beside the main one, and without a connection, Modal ends a sandbox. */
 export const idleTimeoutMs = 600_000;
@@ -23,7 +25,7 @@ export function resourcesOf({ role, limits, machine }: SandboxSpec): Resources {
       cpuCores: 0.25,
       memoryMiB: Math.min(512, limits.memoryMiB),
       memoryLimitMiB: limits.memoryMiB,
-      lifetimeMs: wholeSeconds(Math.min(limits.lifetimeMs + trustedExtraMs, maxLifetimeMs)),
+      lifetimeMs: wholeSeconds(Math.min(limits.lifetimeMs + trustedExtraMs, modalsMaxMs)),
     };
   }
   return {

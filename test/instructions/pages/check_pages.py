@@ -159,11 +159,16 @@ def made_by(factory):
 
 def words_taken_by(called) -> set:
     """Keywords that a function with **kwargs takes, as its source takes them out; empty when all may be right."""
-    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+    from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
     from transformers.models.auto import auto_factory
 
     owner = getattr(called, "__self__", None)
     name = getattr(called, "__name__", "")
+    if called is BitsAndBytesConfig:
+        # it warns of what it does not know, and goes on without
+        return set(inspect.signature(called).parameters)
+    if called is GenerationConfig:
+        return set(GenerationConfig().to_dict())
     if name == "generate":
         return set(GenerationConfig().to_dict()) | {"input_ids", "attention_mask", "max_new_tokens", "stop_strings"}
     if name == "from_pretrained" and inspect.isclass(owner) and owner.__name__.startswith("AutoModel"):

@@ -4,6 +4,7 @@ Prints JSON: {case: {"estimate": bytes, "measured": bytes, "parameters": [estima
 estimate is without what only a GPU has.
 """
 
+import dataclasses
 import gc
 import json
 import pathlib
@@ -12,6 +13,7 @@ import sys
 
 sys.path.insert(0, "/app/.claude/scripts")
 import fit_check
+import model_shape
 import torch
 
 torch.manual_seed(0)
@@ -90,19 +92,17 @@ def measure(make, plan) -> dict:
     optimizer = torch.optim.SGD(trained, 0.1) if plan.optimizer == "sgd" else torch.optim.AdamW(trained, 1e-3, fused=True)
     rows = torch.randint(0, VOCABULARY, (BATCH, LENGTH))
     labels = rows if model_class.__name__.endswith(("CausalLM", "LMHeadModel")) else torch.zeros(BATCH, dtype=torch.long)
-    for _ in range(2):
-        # twice: as with gradient accumulation, gradients are there while activations are made
-        for _ in range(2):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.precision == "mixed"):
-                loss = model(input_ids=rows, labels=labels).loss
-            loss.backward()
-            del loss
-        optimizer.step()
-        optimizer.zero_grad()
+    # a later step: the optimizer has its state, and as with gradient accumulation there are gradients already
+    for each in trained:
+        each.grad = torch.zeros_like(each)
+    optimizer.step()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.precision == "mixed"):
+        loss = model(input_ids=rows, labels=labels).loss
+    loss.backward()
     measured = resident("VmHWM") - before
-    counted = fit_check.shape_of(config.to_dict())
-    plan = fit_check.dataclasses.replace(plan, batch=BATCH, length=LENGTH, is_gpu=False)
-    parts = fit_check.parts_of(fit_check.shape_of(config.to_dict(), parameters), plan)
+    counted = model_shape.shape_of(config.to_dict())
+    plan = dataclasses.replace(plan, batch=BATCH, length=LENGTH, is_gpu=False)
+    parts = fit_check.parts_of(model_shape.shape_of(config.to_dict(), parameters), plan)
     return {"estimate": sum(parts.values()), "measured": measured, "parameters": [counted.parameters, parameters]}
 
 
