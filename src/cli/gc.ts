@@ -9,7 +9,7 @@ import type { Config } from "../config/load.ts";
 import { exitCodes, messageOf, UsageError } from "../errors.ts";
 import type { Provider, SandboxRecord, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
-import { clearDetached } from "../session/detached.ts";
+import { forgetSandboxes } from "../session/inheritance.ts";
 import { table } from "./metrics-words.ts";
 import type { Output } from "./output.ts";
 import { holderOf, listSandboxes, type Standing, sessionsOf, spentOn, standingOf } from "./running.ts";
@@ -68,7 +68,7 @@ export async function collectOrphans(
   const exitCode = await remove(orphans, provider, output);
   const kept = new Set(findings.filter((one) => !orphans.includes(one)).map(({ record }) => record.tags["session"]));
   for (const name of names) {
-    if (exitCode === exitCodes.success && !kept.has(name)) clearDetached(stateFolder, name);
+    if (exitCode === exitCodes.success && !kept.has(name)) forgetSandboxes(stateFolder, name);
   }
   return exitCode;
 }

@@ -5,7 +5,7 @@ import { setTimeout } from "node:timers/promises";
 import type { Config, Environment } from "../config/load.ts";
 import { exitCodes, ModalSbError, messageOf, SandboxError } from "../errors.ts";
 import type { Provider, Role, SandboxRecord, Volume } from "../sandbox/provider.ts";
-import { clearDetached } from "../session/detached.ts";
+import { forgetSandboxes } from "../session/inheritance.ts";
 import { syncSession } from "../session/sync-session.ts";
 import { sessionsByTime } from "./accounts.ts";
 import { configuredMetrics } from "./brokered-access.ts";
@@ -55,7 +55,7 @@ export async function stopSessions({ session, all }: StopRequest, context: StopC
     !running.some(({ name }) => name === session) &&
     sessionsByTime(config).includes(session)
   ) {
-    clearDetached(resolve(config.settings.stateFolder), session);
+    forgetSandboxes(resolve(config.settings.stateFolder), session);
     output.note(`The session "${session}" is not running.`);
     return exitCodes.success;
   }
@@ -88,7 +88,7 @@ async function stopOne(session: RunningSession, context: StopContext): Promise<v
     if (pid !== undefined) await askOwner(pid, session, context, keep);
     const left = lock ? sessionsOf(await listSandboxes(provider, name))[0] : undefined;
     if (left) await endInOrder(left, context);
-    clearDetached(stateFolder, name);
+    forgetSandboxes(stateFolder, name);
   } finally {
     await lock?.[Symbol.asyncDispose]();
   }

@@ -36,5 +36,5 @@ export class TerminalFilter {
 }
 
 function clean(text: string): string {
-  return sanitizeText(text.replace(/\r+\n/g, "\n").replace(/\r+/g, "\n"));
+  return sanitizeText(text.replace(/\r+\n?/g, "\n"));
 }

@@ -36,6 +36,8 @@ export interface AuditEntry {
 
 /** refusals that are written in a second; a flood of them must not fill the disk */
 const refusalsPerSecond = 50;
+/** and of those that came without a key, in a row; then one a second: a stranger must not push out what the session did */
+const strangersInARow = 50;
 /** then the file becomes `<name>.1`, in place of an earlier one */
 const maxFileBytes = 64 * 1024 * 1024;
 
@@ -51,6 +53,8 @@ export class Audit {
   #refusals = 0;
   #refusalsSince = 0;
   #suppressed = 0;
+  #strangers = strangersInARow;
+  #strangersSince = performance.now();
 
   /** `onEntry` gets every entry that is written. */
   constructor(path: string, onEntry: (entry: AuditEntry) => void = () => {}) {
@@ -76,8 +80,12 @@ export class Audit {
   }
 
   /** The same, for a request that cost nothing: when there are too many, they are counted and not written. */
-  addRefusal(entry: AuditEntry): void {
+  addRefusal(entry: AuditEntry, isStranger = false): void {
     const now = performance.now();
+    if (isStranger && !this.#admitStranger(now)) {
+      this.#suppressed += 1;
+      return;
+    }
     if (now - this.#refusalsSince > 1000) {
       this.#refusalsSince = now;
       this.#refusals = 0;
@@ -89,6 +97,14 @@ export class Audit {
     }
     this.add(this.#suppressed === 0 ? entry : { ...entry, suppressed: this.#suppressed });
     this.#suppressed = 0;
+  }
+
+  #admitStranger(now: number): boolean {
+    this.#strangers = Math.min(strangersInARow, this.#strangers + (now - this.#strangersSince) / 1000);
+    this.#strangersSince = now;
+    if (this.#strangers < 1) return false;
+    this.#strangers -= 1;
+    return true;
   }
 
   close(): void {

@@ -198,13 +198,16 @@ export class Gate {
     sendRefusal(response, refusal, style);
     if (grant) this.#parts.ledger.count(grant.account, { requests: 1, refused: 1 });
     const { status } = refusals[refusal.reason];
-    this.#parts.audit.addRefusal({
-      ...entry,
-      ...nothingPassed,
-      status,
-      reason: refusal.reason,
-      ms: Date.now() - started,
-    });
+    this.#parts.audit.addRefusal(
+      {
+        ...entry,
+        ...nothingPassed,
+        status,
+        reason: refusal.reason,
+        ms: Date.now() - started,
+      },
+      !grant,
+    );
   }
 
   #account({ entry, started }: Arrival, outcome: Outcome, model: string | undefined, usage: Usage, cost: number): void {

@@ -67,10 +67,12 @@ export class Ledger {
   /** Opens or makes the file; `isShared`: others may read it meanwhile. What a dead proxy's running requests had used by then is spent. Throws when it cannot. */
   constructor(path: string, isShared = true) {
     this.#db = new DatabaseSync(path);
-    // without it WAL needs memory that processes share, which the file system of a distant volume may not have
-    if (!isShared) this.#db.exec("PRAGMA locking_mode = EXCLUSIVE");
     // no flush at each transaction: it outlives the death of the process, and a loss of power costs the last second
-    this.#db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+    // a distant volume may have no memory that processes share, and is committed file by file: there, all is in one file
+    this.#db.exec(
+      isShared ? "PRAGMA journal_mode = WAL" : "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE",
+    );
+    this.#db.exec(`PRAGMA synchronous = NORMAL;
       CREATE TABLE IF NOT EXISTS grants (sandboxId TEXT PRIMARY KEY, grant TEXT NOT NULL) STRICT;
       CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY,
         ${columns.map((name) => `${name} INTEGER NOT NULL`).join(", ")}) STRICT;

@@ -173,6 +173,11 @@ async function closeServer(server: Server): Promise<void> {
 /** For whoever watches over the process: it says nothing else. */
 function answerHealth(response: ServerResponse, stopping: boolean): void {
   const body = JSON.stringify({ status: stopping ? "stopping" : "ok" });
-  response.writeHead(stopping ? 503 : 200, { "content-type": "application/json", "content-length": body.length });
+  response.writeHead(stopping ? 503 : 200, {
+    "content-type": "application/json",
+    "content-length": body.length,
+    // whoever only looks does not keep a connection
+    connection: "close",
+  });
   response.end(body);
 }

@@ -10,6 +10,12 @@ import { adoptRunning, type Running, type RunningParts } from "./running.ts";
 /** with this number nothing that was logged before is replayed */
 const onlyNewEvents = Number.MAX_SAFE_INTEGER;
 
+/** Nothing of the session runs any more, and that was wanted: the next process has nothing to look for. */
+export function forgetSandboxes(stateFolder: string, name: string): void {
+  clearLive(stateFolder, name);
+  clearDetached(stateFolder, name);
+}
+
 export class Inheritance {
   readonly #options: Pick<SessionOptions, "provider" | "name" | "stateFolder" | "attachOnly">;
   /** what a process before this one left */
@@ -41,8 +47,8 @@ export class Inheritance {
     const running = await adoptRunning(parts, after, found.sandboxes ?? []);
     this.#found = undefined;
     // it is held by this process now, or gone
-    clearDetached(this.#options.stateFolder, this.#options.name);
-    if (!running) clearLive(this.#options.stateFolder, this.#options.name);
+    if (running) clearDetached(this.#options.stateFolder, this.#options.name);
+    else forgetSandboxes(this.#options.stateFolder, this.#options.name);
     return running;
   }
 
@@ -80,9 +86,7 @@ export class Inheritance {
 
   /** Nothing is left of what this process had. */
   end(): void {
-    if (!this.#isKept || !this.#isOwner) return;
-    clearLive(this.#options.stateFolder, this.#options.name);
-    clearDetached(this.#options.stateFolder, this.#options.name);
+    if (this.#isKept && this.#isOwner) forgetSandboxes(this.#options.stateFolder, this.#options.name);
   }
 
   /** What another process left stays on file until this one has it. */

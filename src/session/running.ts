@@ -1,5 +1,6 @@
 /** The agent and the proxy of a session as they run: started beside each other, or taken over from a process that left them. */
 import { createHash, randomBytes } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxEnd, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
@@ -24,6 +25,10 @@ const helloTimeoutMs = 60_000;
 /** a fifth of a second after each other, and what curl takes */
 const tunnelTries = 150;
 const tunnelMs = 60_000;
+/** of the first hold after a takeover; the provider renews its own */
+const takenOverMs = 5 * 60_000;
+const holdTries = 6;
+const holdPauseMs = 2000;
 /** how long a sandbox that has ended may need to say so */
 const endMs = 3000;
 /** for the transcript and the last metrics to reach their volumes; an agent that ends is not waited for */
@@ -134,6 +139,8 @@ async function takeOver(parts: RunningParts, agent: Sandbox, proxySandbox: Sandb
   const { link, hello } = await attach(agent, after, parts.events, true);
   try {
     await firstOf(hello, agent, proxySandbox, parts.signal);
+    // they were held for as long as they were to be left alone
+    await Promise.all([agent.hold(takenOverMs), proxySandbox.hold(takenOverMs)]);
     return { proxy, agent, link };
   } catch (error) {
     link.close();
@@ -154,12 +161,35 @@ export async function stopRunning(running: Running): Promise<void> {
   await running.proxy.sandbox.terminate({ graceMs: 1000 });
 }
 
-/** Leaves both running for so long. */
+/** Leaves both running for so long. Throws a SandboxError when they could not be held; they are left all the same. */
 export async function releaseRunning({ agent, proxy, link }: Running, ms: number): Promise<void> {
-  await Promise.all([agent.hold(ms), proxy.sandbox.hold(ms)]);
-  link.close();
-  proxy.closeLink();
-  await Promise.all([agent.release(), proxy.sandbox.release()]);
+  try {
+    await Promise.all([agent, proxy.sandbox].map((sandbox) => holdFirmly(sandbox, ms)));
+  } finally {
+    link.close();
+    proxy.closeLink();
+    await Promise.all([agent.release(), proxy.sandbox.release()]);
+  }
+}
+
+/** A network may be away for a moment, and a night's work depends on it. */
+async function holdFirmly(sandbox: Sandbox, ms: number): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await sandbox.hold(ms);
+    } catch (error) {
+      if (attempt === holdTries) {
+        throw new SandboxError(
+          `The session is left, and could not be held: it ends in some minutes (${messageOf(error)})`,
+          {
+            hint: "modal-sb attach takes it over again",
+            cause: error,
+          },
+        );
+      }
+      await pause(attempt * holdPauseMs);
+    }
+  }
 }
 
 function endedWhileStarting(what: string, end: SandboxEnd): SandboxError {

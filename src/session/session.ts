@@ -6,13 +6,14 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { messageOf, SandboxError, UsageError } from "../errors.ts";
 import type { AgentEvent, EndTurn, HostMessage } from "../protocol/messages.ts";
-import type { EndReason, Volume } from "../sandbox/provider.ts";
+import type { SandboxEnd, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
 import { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import { proxySecrets } from "./brokered.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 import { Inheritance } from "./inheritance.ts";
+import { lastWords } from "./last-words.ts";
 import type { LiveTurn } from "./live-file.ts";
 import { lossWords, noteOfLoss } from "./loss.ts";
 import { MetricsSync } from "./metrics-sync.ts";
@@ -263,17 +264,18 @@ class RunningSession implements Session {
   /** Whichever part ends first takes the others with it. */
   #watch(running: Running): void {
     let isLost = false;
-    const lost = (what: string) => (end?: { reason: EndReason; message: string }) => {
+    const lost = (what: string) => (end?: SandboxEnd) => {
       if (isLost || this.#disposed || this.#isLeft) return;
       isLost = true;
       this.#start = undefined;
-      const message = `The ${what} was lost${end ? `: ${end.message}` : ""}`;
+      const words = end && lastWords(end);
+      const message = `The ${what} was lost${end ? `: ${end.message}` : ""}${words ? ` (${words})` : ""}`;
       this.#tellLoss(message);
       this.#stopped = stopRunning(running);
       // now, and not when all has stopped: a turn that comes meanwhile belongs to the next sandbox
       this.#failTurns(message);
     };
-    const afterEnd = (look: (end?: { reason: EndReason; message: string }) => void) => async () => {
+    const afterEnd = (look: () => void) => async () => {
       // a sandbox that ends breaks its link before it says why it ended
       const late = setTimeout(endMs, undefined, { ref: false });
       if (await Promise.race([running.agent.exited, running.proxy.sandbox.exited, late])) return;
@@ -340,7 +342,10 @@ class RunningSession implements Session {
   /** The daemon's own turn before the sandbox's end: nobody waits for it, and it must not mix with an answer. */
   #takeWarning(event: AgentEvent): void {
     if (event.type !== "END_TURN") return;
-    this.#notice("warning", `The agent was told that its sandbox ends soon: ${event.text.slice(0, maxWarningWords)}`);
+    this.#notice(
+      "warning",
+      `The agent was told that its sandbox ends soon, and says: ${event.text.replace(/\s+/g, " ").slice(0, maxWarningWords)}`,
+    );
   }
 
   /** Only the daemon knows the nonce of a running turn. */

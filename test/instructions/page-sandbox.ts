@@ -10,6 +10,7 @@ import { instructions } from "./skill-pages.ts";
 
 const tools = join(import.meta.dirname, "pages");
 const toolsInside = "/run/page-tools";
+const bubblewrap = "bwrap";
 const venv = "/data/venv";
 /** What the sandbox has of its own; the rest of the machine is shown as it is, for Python may lie anywhere. */
 const own = ["app", "data", "trackio", "tmp", "proc", "dev", "run"];
@@ -41,7 +42,7 @@ export async function pythonAtHome(
     ...environment,
   };
   const argumentsOfBwrap = [...view(folder), "--ro-bind", packages, sitePackages(python)];
-  const child = spawn("bwrap", [...argumentsOfBwrap, `${venv}/bin/python3`, join(toolsInside, tool), ...argv], {
+  const child = spawn(bubblewrap, [...argumentsOfBwrap, `${venv}/bin/python3`, join(toolsInside, tool), ...argv], {
     env,
     stdio: ["ignore", "pipe", "pipe"],
   });

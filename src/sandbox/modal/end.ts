@@ -83,8 +83,9 @@ function reasonOf({ status, exitcode, exception }: Result, { asked, gpu }: EndCi
   if (status === statuses.idle) return "idle";
   if (status === statuses.memory || /\bOOM\b|out of memory/i.test(exception)) return "memory";
   if (asked) return "terminated";
-  const isKilled = status === statuses.terminated || exitcode === 128 + 9;
-  if (isKilled) return gpu ? "preempted" : "killed";
+  // an agent can kill its own main process, and Modal is not to blame for that
+  if (status === statuses.terminated) return gpu ? "preempted" : "killed";
+  if (exitcode === 128 + 9) return "killed";
   return "exited";
 }
 

@@ -53,6 +53,12 @@ PATH=$given_path
 exec /usr/bin/env "$@"
 `;
 
+/** Sleeps so long in place of an earlier one: a session that was left for a day and is taken over is held for minutes again. */
+export function holdCommand(seconds: number): string[] {
+  const script = `PATH=/usr/bin:/bin; old=$(cat "$1" 2>/dev/null); echo $$ > "$1"; [ -z "$old" ] || kill "$old" 2>/dev/null; exec sleep "$2"`;
+  return ["/bin/sh", "-c", script, "hold", `${pidFolder}/hold`, String(seconds)];
+}
+
 /** Sends a signal to what was started under an id, which may be about to write its number. */
 export function killCommand(id: string, signal: NodeJS.Signals): string[] {
   const script = `tries=0; until [ -s "$1" ] || [ $tries = 100 ]; do sleep 0.05; tries=$((tries+1)); done; kill -${signal.replace(/^SIG/, "")} "$(cat "$1")"`;

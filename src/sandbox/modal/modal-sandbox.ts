@@ -6,7 +6,7 @@ import type { ExecOptions, PortAddress, Sandbox, SandboxEnd, SandboxProcess } fr
 import { within } from "./calls.ts";
 import { endOf, waitForResult } from "./end.ts";
 import { execDetached, execInside } from "./exec.ts";
-import { killCommand, mainProcess } from "./launcher.ts";
+import { holdCommand, killCommand, mainProcess } from "./launcher.ts";
 import { logTail } from "./logs.ts";
 import { grpcStatus, modalError, statusOf } from "./modal-error.ts";
 import { followOutput, type OutputTail } from "./output-tail.ts";
@@ -108,7 +108,7 @@ export class ModalSandbox implements Sandbox {
     this.#refuseEnded();
     // Modal itself ends it: an agent that is root could make the program inside another one
     const seconds = Math.ceil(ms / 1000);
-    await execDetached(this.#held.sdkSandbox, ["sleep", String(seconds)], seconds * 1000);
+    await execDetached(this.#held.sdkSandbox, holdCommand(seconds), seconds * 1000);
   }
 
   status(): "running" | "ended" {
@@ -143,12 +143,13 @@ export class ModalSandbox implements Sandbox {
   }
 
   async #askToEnd(graceMs: number): Promise<void> {
-    const grace = new AbortController();
-    const over = sleep(graceMs, undefined, { signal: grace.signal }).catch(() => {});
-    const asking = within(signalMs, "to signal a process", () =>
+    // the grace begins when Modal has been asked: the way there is not the process's time
+    await within(signalMs, "to signal a process", () =>
       execDetached(this.#held.sdkSandbox, killCommand(mainProcess, "SIGTERM")),
     ).catch(() => {});
-    await Promise.race([asking.then(() => this.exited), over]);
+    const grace = new AbortController();
+    const over = sleep(graceMs, undefined, { signal: grace.signal }).catch(() => {});
+    await Promise.race([this.exited, over]);
     grace.abort();
   }
 

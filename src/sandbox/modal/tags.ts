@@ -129,7 +129,8 @@ function decodedValue(value: string): string {
   return value.replace(/(?:_[0-9a-f]{2})+/g, (codes) => Buffer.from(codes.replaceAll("_", ""), "hex").toString("utf8"));
 }
 
+/** Anybody in the account may have written it; larger ones are no time that a Date can hold. */
 function numberOf(text: string | undefined): number {
   const number = Number(text);
-  return Number.isFinite(number) ? number : 0;
+  return number >= 0 && number < 1e11 ? number : 0;
 }
