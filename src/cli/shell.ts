@@ -25,8 +25,6 @@ export interface ShellStreams {
   stderr: Target;
 }
 
-/** on a machine far away a shell does not learn of our death: so long it could keep its sandbox from being idle */
-const longestMs = 8 * 3_600_000;
 /** for a command that is ended to be gone */
 const farewellMs = 3000;
 /** so many at once end a program that does not listen */
@@ -78,7 +76,6 @@ async function run(
 ): Promise<number> {
   const child = await sandbox.exec(["/bin/sh", "-c", groupScript, "sh", ...argv], {
     env: { ...sizeOf(stdout), TERM: "dumb", NODE_USE_ENV_PROXY: "1" },
-    longestMs,
   });
   const kill = () => child.kill("SIGKILL");
   const group = Promise.withResolvers<number>();

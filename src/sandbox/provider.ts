@@ -153,8 +153,11 @@ export interface Sandbox extends AsyncDisposable {
   address(port: number): PortAddress;
   /** Makes other sandboxes' commits to the volumes visible, where the provider needs that; nothing may be open on them. */
   refreshVolumes(): Promise<void>;
-  /** Keeps a detached sandbox for at least so long, whether or not this process lives; never beyond its lifetime. */
-  hold(ms: number): Promise<void>;
+  /**
+   * Keeps a detached sandbox for at least so long, whether or not this process lives; never beyond its lifetime. `isNew`: in place of
+   * the last hold that was so, which may have been for a day.
+   */
+  hold(ms: number, isNew?: boolean): Promise<void>;
   status(): "running" | "ended";
   /** `graceMs`: how long the main process may take to end after SIGTERM; 0 kills at once. */
   terminate(options?: { graceMs?: number }): Promise<void>;

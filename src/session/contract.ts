@@ -156,7 +156,7 @@ export interface Session extends AsyncDisposable {
   readonly name: string;
   /** resolves when the agent said hello and its grant is in place; rejects with a ModalSbError */
   readonly ready: Promise<void>;
-  /** Calls `listener` for each event in order, from now on; returns the function that ends it. */
+  /** Calls `listener` for each event in order, the first one also for those before; returns the function that ends it. */
   subscribe(listener: (event: SessionEvent) => void): () => void;
   runTurn(text: string): Promise<EndTurn>;
   /** From the next request on, and after restarts. */

@@ -2,6 +2,7 @@
  * What a process passes on to the next one when the sandboxes of a session outlive it: that the session may be running,
  * which turns were, and until when it was left. Without detached sandboxes nothing is kept, and nothing found.
  */
+import { UsageError } from "../errors.ts";
 import type { SessionOptions } from "./contract.ts";
 import { clearDetached, writeDetached } from "./detached.ts";
 import { clearLive, type LiveSession, type LiveTurn, readLive, writeLive } from "./live-file.ts";
@@ -93,4 +94,11 @@ export class Inheritance {
   #write(): void {
     if (this.#isKept && this.#isOwner) writeLive(this.#options.stateFolder, this.#options.name, this.#own);
   }
+}
+
+/** What attaching to such a session throws. */
+export function notRunning(name: string): UsageError {
+  return new UsageError(`The session "${name}" is not running`, {
+    hint: `modal-sb ls shows what is; modal-sb --session ${name} continues the conversation in a new sandbox`,
+  });
 }

@@ -140,7 +140,7 @@ async function takeOver(parts: RunningParts, agent: Sandbox, proxySandbox: Sandb
   try {
     await firstOf(hello, agent, proxySandbox, parts.signal);
     // they were held for as long as they were to be left alone
-    await Promise.all([agent.hold(takenOverMs), proxySandbox.hold(takenOverMs)]);
+    await Promise.all([agent.hold(takenOverMs, true), proxySandbox.hold(takenOverMs, true)]);
     return { proxy, agent, link };
   } catch (error) {
     link.close();
@@ -176,7 +176,7 @@ export async function releaseRunning({ agent, proxy, link }: Running, ms: number
 async function holdFirmly(sandbox: Sandbox, ms: number): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await sandbox.hold(ms);
+      return await sandbox.hold(ms, true);
     } catch (error) {
       if (attempt === holdTries) {
         throw new SandboxError(

@@ -12,8 +12,9 @@ import { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import { proxySecrets } from "./brokered.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
-import { Inheritance } from "./inheritance.ts";
+import { Inheritance, notRunning } from "./inheritance.ts";
 import { lastWords } from "./last-words.ts";
+import { Listeners } from "./listeners.ts";
 import type { LiveTurn } from "./live-file.ts";
 import { lossWords, noteOfLoss } from "./loss.ts";
 import { MetricsSync } from "./metrics-sync.ts";
@@ -71,7 +72,7 @@ class RunningSession implements Session {
   readonly #volumes: Volumes;
   readonly #locks: AsyncDisposableStack;
   readonly #abort = new AbortController();
-  readonly #listeners = new Set<(event: SessionEvent) => void>();
+  readonly #listeners = new Listeners();
   readonly #turns = new Map<string, OpenTurn>();
   /** the start under way or done; undefined when a sandbox was lost and no turn has asked for a new one */
   #start: Promise<Running> | undefined;
@@ -112,8 +113,7 @@ class RunningSession implements Session {
   }
 
   subscribe(listener: (event: SessionEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   async runTurn(text: string): Promise<EndTurn> {
@@ -391,12 +391,6 @@ class RunningSession implements Session {
   }
 
   #publish(event: SessionEvent): void {
-    for (const listener of this.#listeners) listener(event);
+    this.#listeners.publish(event);
   }
-}
-
-function notRunning(name: string): UsageError {
-  return new UsageError(`The session "${name}" is not running`, {
-    hint: `modal-sb ls shows what is; modal-sb --session ${name} continues the conversation in a new sandbox`,
-  });
 }

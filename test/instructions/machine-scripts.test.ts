@@ -97,6 +97,25 @@ test("torch says whether it uses the GPU, and a GPU that it does not use is poin
   assert.match(stdout, /^torch: 2\.13\.0\+cpu does NOT use the GPU: it is a build for the CPU/m);
 });
 
+test("where only torch knows the GPU, it is torch's; emulated bf16 is none", async () => {
+  await using folder = await temporaryFolder();
+  const double = `
+import types
+__version__ = "2.13.0+cu130"
+version = types.SimpleNamespace(cuda="13.0")
+get_num_threads = lambda: 2
+cuda = types.SimpleNamespace(
+    is_available=lambda: True, device_count=lambda: 1, is_bf16_supported=lambda including_emulation=True: including_emulation,
+    mem_get_info=lambda number: (14 * 2**30, 15 * 2**30), get_device_capability=lambda number: (7, 5), get_device_name=lambda number: "Tesla T4",
+)
+`;
+  writeFileSync(join(folder.path, "torch.py"), double);
+  const setting = { folder: folder.path, packages: folder.path, environment: withNvidiaSmi(folder.path, "exit 9") };
+  const { stdout } = await pythonInside(setting, ["-S", script]);
+  assert.match(stdout, /^GPU 0: Tesla T4, 14 of 15 GiB free, compute capability 7\.5\n/);
+  assert.match(stdout, /^torch: 2\.13\.0\+cu130, uses 1 GPU, bf16 no: use fp16$/m);
+});
+
 test("a torch that cannot be loaded says why", async () => {
   await using folder = await temporaryFolder();
   writeFileSync(join(folder.path, "torch.py"), "raise OSError('libcudart.so.13: cannot open shared object file')\n");

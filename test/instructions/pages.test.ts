@@ -60,12 +60,29 @@ function goneArguments(): string[] {
   ];
 }
 
+/** Before the block that resumes: the last checkpoint is cut off, as when a sandbox is lost while it is written. */
+function interrupted(page: Page): Page {
+  const code = `(run_dir / "checkpoint/checkpoint-12/trainer_state.json").unlink()`;
+  const blocks = page.blocks.flatMap((block) =>
+    block.code.includes("resume_from_checkpoint=last and")
+      ? [{ language: "python", line: block.line, code }, block]
+      : [block],
+  );
+  return { ...page, blocks };
+}
+
 /** What a page must have left behind. */
 const outcomes: Record<string, (folder: string) => void> = {
   "skills/transformers/SKILL.md": (folder) => {
     const { runs, losses } = readRuns(join(folder, "data/trackio/my-project.db"));
     assert.equal(runs.length, 1, "the run that was resumed is the same one");
-    assert.ok(losses.length > 5 && losses.every(({ loss }) => Number.isFinite(loss)));
+    assert.ok(losses.every(({ loss }) => Number.isFinite(loss)));
+    const counted = Array.from({ length: 12 }, (_, index) => index + 1);
+    assert.deepEqual(
+      losses.map(({ step }) => step),
+      [...counted, ...counted.slice(8)],
+      "it went on from the last whole checkpoint",
+    );
     const run =
       readdirSync(join(folder, "data/runs"))
         .filter((name) => name.startsWith("my-project-"))
@@ -145,6 +162,26 @@ test("the code of all pages is Python 3.10 or shell, and its calls fit the libra
   }
 });
 
+test("failures look as the skill quotes them", { timeout }, async (context) => {
+  const reason = await installTrainer();
+  if (reason !== undefined) return context.skip(reason);
+  await using folder = await temporaryFolder();
+  const sandbox = { folder: folder.path, packages: trainerPackages };
+  const { code, stdout, stderr } = await pythonAtHome(sandbox, "make_failures.py", []);
+  assert.equal(code, 0, stderr);
+  const failures = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Record<string, string>;
+  const page = pages.find(({ path }) => path.endsWith("/failures.md"))?.text ?? "";
+  const quoted = [...page.matchAll(/^\| ([^|]*`[^|]*) \|/gm)].flatMap(([, cell = ""]) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, words = ""]) => words),
+  );
+  for (const [what, said] of Object.entries(failures)) {
+    assert.ok(
+      quoted.some((words) => said.includes(words)),
+      `${what}: ${said}`,
+    );
+  }
+});
+
 test("a block that fails, or ends Python, fails its page and no other", async (context) => {
   if (!(await isInstalled(newest, context))) return;
   await using folder = await temporaryFolder();
@@ -181,7 +218,10 @@ function once(packages: string, areMine: (page: Page) => boolean, tiny: boolean)
   const run = async () => {
     made = await temporaryFolder();
     const sandbox = { folder: made.path, packages };
-    return { folder: made.path, results: await runPages(sandbox, pages.filter(runsHere).filter(areMine), tiny) };
+    return {
+      folder: made.path,
+      results: await runPages(sandbox, pages.filter(runsHere).filter(areMine).map(interrupted), tiny),
+    };
   };
   return () => {
     running ??= run();

@@ -14,6 +14,8 @@ const startMs = 60_000;
 /** one message to Modal; larger ones are refused somewhere between 2 and 16 MiB */
 const maxWriteBytes = 1024 * 1024;
 const bufferBytes = 256 * 1024;
+/** Modal does not end a process whose host has died, and a hostile agent could make any process last */
+const longestExecMs = 8 * 3_600_000;
 /** for a signal to be sent */
 const shortExecMs = 60_000;
 /** what the streams of a sandbox that has ended may take to give what they still hold */
@@ -28,7 +30,7 @@ export async function execInside(
   ended: Promise<unknown>,
 ): Promise<SandboxProcess> {
   const id = randomBytes(8).toString("hex");
-  const started = await start(sandbox, id, argv, options, "pipe");
+  const started = await start(sandbox, id, argv, { longestMs: longestExecMs, ...options }, "pipe");
   const stopWaiting = new AbortController();
   let lostOutput = false;
   const onLoss = () => {

@@ -55,7 +55,7 @@ exec /usr/bin/env "$@"
 
 /** Sleeps so long in place of an earlier one: a session that was left for a day and is taken over is held for minutes again. */
 export function holdCommand(seconds: number): string[] {
-  const script = `PATH=/usr/bin:/bin; old=$(cat "$1" 2>/dev/null); echo $$ > "$1"; [ -z "$old" ] || kill "$old" 2>/dev/null; exec sleep "$2"`;
+  const script = `PATH=/usr/bin:/bin; old=$(cat "$1" 2>/dev/null); echo $$ > "$1"; case $(tr '\\0' ' ' < "/proc/$old/cmdline" 2>/dev/null) in sleep\\ *) kill "$old";; esac; exec sleep "$2"`;
   return ["/bin/sh", "-c", script, "hold", `${pidFolder}/hold`, String(seconds)];
 }
 

@@ -104,11 +104,15 @@ export class ModalSandbox implements Sandbox {
     }
   }
 
-  async hold(ms: number): Promise<void> {
+  async hold(ms: number, isNew = false): Promise<void> {
     this.#refuseEnded();
     // Modal itself ends it: an agent that is root could make the program inside another one
     const seconds = Math.ceil(ms / 1000);
-    await execDetached(this.#held.sdkSandbox, holdCommand(seconds), seconds * 1000);
+    await execDetached(
+      this.#held.sdkSandbox,
+      isNew ? holdCommand(seconds) : ["sleep", String(seconds)],
+      seconds * 1000,
+    );
   }
 
   status(): "running" | "ended" {

@@ -43,3 +43,31 @@ test("an attach that does not get through, and a terminal that closes, leave it 
   assert.equal(stopped.code, 0, stopped.stderr);
   assert.deepEqual(runningRoles(modal), []);
 });
+
+test("what was left is held to its lifetime; taken over and then killed, only for minutes", async (context) => {
+  if (!(await canEmulate(context))) return;
+  await using modal = await modalUser();
+  await modal.run(["-s", "held", "--detach", "-p", "hello"]);
+  const holds = async () => {
+    const { stdout } = await modal.run(["shell", "held", "--", "ps", "-eo", "args"]);
+    return [...stdout.matchAll(/^sleep (\d+)$/gm)].map(([, seconds]) => Number(seconds));
+  };
+  const left = await holds();
+  assert.ok(
+    left.some((seconds) => seconds > 22 * 3600),
+    String(left),
+  );
+  const attached = modal.start(["attach", "held"]);
+  const talk = lineTalk(attached);
+  talk.say("hello again");
+  await talk.until("stdout", /turn 2: You said: hello again\nEND_TURN/);
+  attached.kill("SIGKILL");
+  await once(attached, "close");
+  const killed = await holds();
+  assert.ok(
+    killed.every((seconds) => seconds <= 300),
+    String(killed),
+  );
+  assert.match((await modal.run(["gc", "--yes"])).stderr, /held/);
+  assert.deepEqual(runningRoles(modal), []);
+});
