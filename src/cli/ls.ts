@@ -3,6 +3,8 @@ import { resolve } from "node:path";
 import { exitCodes } from "../errors.ts";
 import type { Provider, SandboxRecord } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
+import { readLive } from "../session/live-file.ts";
+import { placeWords, whereabouts } from "../session/session-file.ts";
 import { sessionsByTime, spendingOf } from "./accounts.ts";
 import { table } from "./metrics-words.ts";
 import type { Output } from "./output.ts";
@@ -44,7 +46,23 @@ export async function listSessions(
   if (all) rows.push(...(await endedRows(rows, chosen)));
   if (json) for (const row of rows) output.data(`${JSON.stringify(jsonOf(row, now))}\n`);
   else output.data(rows.length === 0 ? emptyWords(chosen) : tableOf(rows, now));
+  for (const words of notAsked(chosen)) output.note(output.red(words));
   return exitCodes.success;
+}
+
+/** Sessions that may run where nobody was asked: what they cost must not stay unseen. */
+function notAsked(chosen: readonly Chosen[]): string[] {
+  const [first] = chosen;
+  if (!first) return [];
+  const { stateFolder } = first.config.settings;
+  const asked = new Set(chosen.map(({ provider }) => placeWords(provider.name, provider.place)));
+  return sessionsByTime(first.config).flatMap((name) => {
+    const where = whereabouts(stateFolder, name);
+    if (where === undefined || asked.has(where) || !readLive(stateFolder, name)) return [];
+    return [
+      `The session "${sanitizeText(name)}" may run on ${where}, which was not asked: use the settings that it began with`,
+    ];
+  });
 }
 
 async function runningRows({ provider, config }: Chosen, now: number): Promise<Row[]> {

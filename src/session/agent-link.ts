@@ -8,6 +8,9 @@ import { sanitizeDeep } from "../sanitize.ts";
 import { agentSocket } from "./agent-role.ts";
 import { openLineLink } from "./line-link.ts";
 
+/** a connection that is lost for so long is told of */
+const tellMs = 5000;
+
 export interface AgentLinkEvents {
   onEvent(event: AgentEvent): void;
   /** a line that is no event; said once for each run of such lines, so that garbage cannot flood the user */
@@ -37,6 +40,8 @@ export async function attachToAgent(
   let lastWasBad = false;
   let lastSeq = after;
   let isKnown = false;
+  let isTold = false;
+  let telling: NodeJS.Timeout | undefined;
   const take = (line: Line) => {
     const event = parseEvent(line);
     if (typeof event === "string") {
@@ -58,7 +63,17 @@ export async function attachToAgent(
     take,
     canReopen
       ? {
-          onChange: (isBack) => events.onConnection(isBack),
+          // what is back at once is nobody's trouble
+          onChange: (isBack) => {
+            clearTimeout(telling);
+            if (isBack && isTold) events.onConnection(true);
+            isTold = false;
+            if (isBack) return;
+            telling = setTimeout(() => {
+              isTold = true;
+              events.onConnection(false);
+            }, tellMs).unref();
+          },
           greet: (send) => {
             send({ type: "attach", after: lastSeq } satisfies HostMessage);
             for (const message of events.pending()) send(message);

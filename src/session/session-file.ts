@@ -43,6 +43,16 @@ export function sessionIdOf(stateFolder: string, name: string, provider: Pick<Pr
   return session.sessionId;
 }
 
+/** Where the session's volumes are, in words: "modal (other)"; undefined when it is not known. */
+export function whereabouts(stateFolder: string, name: string): string | undefined {
+  const session = readSession(join(stateFolder, "sessions", `${name}.json`));
+  return session && placeWords(session.provider ?? "local", session.place ?? "");
+}
+
+export function placeWords(provider: string, place: string): string {
+  return place === "" ? provider : `${provider} (${place})`;
+}
+
 /**
  * Throws a UsageError for a session that began with another provider, or elsewhere in it: its volumes are there, and perhaps
  * sandboxes that run, and here it would be another session of the same name.
@@ -52,9 +62,8 @@ export function refuseElsewhere(stateFolder: string, name: string, provider: Pic
   if (!known) return;
   const { provider: providerName = "local", place = "" } = known;
   if (providerName === provider.name && place === provider.place) return;
-  const words = (which: string, where: string) => (where === "" ? which : `${which} (${where})`);
   throw new UsageError(
-    `The session "${name}" began on ${words(providerName, place)}, and this is ${words(provider.name, provider.place)}`,
+    `The session "${name}" began on ${placeWords(providerName, place)}, and this is ${placeWords(provider.name, provider.place)}`,
     {
       hint: "use the settings that it began with, or another name: modal-sb doctor shows where each setting comes from",
     },

@@ -1,9 +1,25 @@
 /** A sandbox of Modal that is taken away: what is said, to the user and to the agent, and that the next turn goes on. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { lineTalk } from "../../helpers/line-talk.ts";
 import { canEmulate, modalUser } from "../../helpers/modal-user.ts";
+
+test("what a turn has written is committed at its end, and not some time later", async (context) => {
+  if (!(await canEmulate(context))) return;
+  // no commits in the background
+  await using modal = await modalUser({ commitEveryMs: 3_600_000 });
+  const child = modal.start(["-s", "kept"]);
+  const talk = lineTalk(child);
+  talk.say("!bash echo precious > /data/file; echo written");
+  await talk.until("stdout", /written[\s\S]*END_TURN\n/);
+  const data = modal.emulator.volumes().find(({ name }) => name.endsWith("kept-data"));
+  await modal.emulator.waitFor(() => existsSync(join(data?.committedPath ?? "", "file")));
+  child.stdin?.end();
+  await once(child, "close");
+});
 
 test("a preempted GPU ends the turn in words; the next one goes on in a new sandbox with /data and what was said", async (context) => {
   if (!(await canEmulate(context))) return;

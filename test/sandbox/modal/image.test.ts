@@ -146,3 +146,13 @@ test("a known image is not asked for by its commands, and built again when Modal
   await (await (await scene.another()).create(sandboxSpec(trusted))).terminate();
   assert.equal(count("ImageGetOrCreate"), 2 * builds);
 });
+
+test("packages are installed in exact versions, and run nothing of their own meanwhile", async () => {
+  await using folder = await temporaryFolder();
+  const npmPackage = { name: "undici", version: "7.30.2" };
+  const files = [{ hostPath: folder.path, path: "/agent/node_modules/undici", npmPackage }];
+  const { layers } = imagePlan(sandboxSpec({ ...trusted, files }));
+  const installs = layers.flat().filter((command) => command.includes("npm install"));
+  assert.equal(installs.length, 1);
+  assert.match(installs[0] ?? "", / --ignore-scripts .*undici@7\.30\.2$/);
+});
