@@ -46,7 +46,7 @@ type Entry = { path: string } & (
 export function agentHome(options: SessionOptions, byPath: boolean): string {
   const folder = options.instructions ?? bundledInstructions;
   const entries = readableEntries(folder).map((entry) => rendered(entry, options, byPath, folder));
-  const cache = join(options.stateFolder, "cache/home");
+  const cache = cacheIn(options.stateFolder);
   const hash = createHash("sha256");
   for (const entry of entries) {
     const content = entry.kind === "link" ? `link ${entry.target}` : `file ${entry.isProgram} ${entry.bytes.length}`;
@@ -114,6 +114,15 @@ function rendered(entry: Entry, options: SessionOptions, byPath: boolean, folder
   const text = entry.bytes.toString("utf8");
   if (!hasPlaceholders(text)) return entry;
   return { ...entry, bytes: Buffer.from(renderTemplate(text, homeFacts(options, byPath), join(folder, "CLAUDE.md"))) };
+}
+
+/** Removes the copies: one of them holds what must not be kept. They are made anew when they are needed. */
+export function forgetAgentHomes(stateFolder: string): void {
+  rmSync(cacheIn(stateFolder), { recursive: true, force: true });
+}
+
+function cacheIn(stateFolder: string): string {
+  return join(stateFolder, "cache/home");
 }
 
 function make(path: string, entries: readonly Entry[]): void {

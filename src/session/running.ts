@@ -5,6 +5,7 @@ import { ModalSbError, messageOf, SandboxError } from "../errors.ts";
 import type { PortAddress, Sandbox, SandboxEnd, SandboxSpec, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
 import type { Secret } from "../secret.ts";
+import { forgetAgentHomes } from "./agent-home.ts";
 import { type AgentLink, type AgentLinkEvents, attachToAgent } from "./agent-link.ts";
 import { agentName, agentSpec, egressOf } from "./agent-role.ts";
 import { grantOf } from "./brokered.ts";
@@ -62,7 +63,12 @@ export async function startRunning(parts: RunningParts, after: number): Promise<
   const specFor = (proxy: PortAddress): SandboxSpec => {
     const { data, app, trackio } = volumes;
     const spec = agentSpec({ options, sessionId: parts.sessionId, token, data, app, trackio, proxy });
-    refuseVisibleCredentials(spec, parts.hidden);
+    try {
+      refuseVisibleCredentials(spec, parts.hidden);
+    } catch (error) {
+      forgetAgentHomes(options.stateFolder);
+      throw error;
+    }
     return spec;
   };
   const ahead = proxyAddressAhead(options);

@@ -1,6 +1,6 @@
 /** What a user gets wrong, or a machine lacks: a clear error, what to do, the documented exit code, and nothing left. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -151,6 +151,7 @@ test("a credential in the instructions stops the session, in each of its forms, 
     const outcome = await user.run(["-p", "hi", "--instructions", folder], { env: { HF_TOKEN: token } });
     assertFailure(outcome, 7, /HF_TOKEN would be visible to the agent in \/app\/\.claude\/CLAUDE\.md/);
     assert.ok(!outcome.stderr.includes(form), name);
+    assert.equal(spawnSync("grep", ["-rlF", form, user.stateFolder]).stdout.toString(), "", name);
   }
   assert.equal(user.api.requests.length, 0);
 });
