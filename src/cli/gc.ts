@@ -4,12 +4,12 @@
  * provider that does not answer means that nothing is removed.
  */
 import { resolve } from "node:path";
-import { createInterface } from "node:readline/promises";
 import type { Config } from "../config/load.ts";
 import { exitCodes, messageOf, UsageError } from "../errors.ts";
 import type { Provider, SandboxRecord, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
 import { forgetSandboxes } from "../session/inheritance.ts";
+import { askAtTerminal } from "./ask.ts";
 import { table } from "./metrics-words.ts";
 import type { Output } from "./output.ts";
 import { holderOf, listSandboxes, type Standing, sessionsOf, spentOn, standingOf } from "./running.ts";
@@ -131,17 +131,4 @@ function tableOf(findings: readonly Finding[], now: number): string {
 function whyWords(standing: Standing): string {
   if (standing.state === "held") return `in use by ${standing.pid === 0 ? "a process" : `process ${standing.pid}`}`;
   return standing.state === "detached" ? `left running on purpose until ${standing.until}` : standing.why;
-}
-
-async function askAtTerminal(question: string): Promise<boolean> {
-  const reader = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(es)?$/i.test((await reader.question(`${question} [y/N] `)).trim());
-  } catch {
-    // Ctrl-C, Ctrl-D
-    process.stderr.write("\n");
-    return false;
-  } finally {
-    reader.close();
-  }
 }
