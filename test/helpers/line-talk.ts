@@ -1,9 +1,12 @@
 /** A conversation in lines with a running modal-sb: its words so far, and waiting for more. */
 import type { ChildProcess } from "node:child_process";
 
+/** a child that waits for ever would hold the whole run */
+const longestMs = 180_000;
+
 export interface LineTalk {
   say(line: string): void;
-  /** Resolves with all of the stream's text as soon as it matches; rejects when the process has ended without. */
+  /** Resolves with all of the stream's text as soon as it matches; rejects when the process has ended without, or in three minutes. */
   until(stream: "stdout" | "stderr", pattern: RegExp): Promise<string>;
   stdout(): string;
   stderr(): string;
@@ -27,9 +30,15 @@ export function lineTalk(child: ChildProcess): LineTalk {
     say: (line) => void child.stdin?.write(`${line}\n`),
     until: (stream, pattern) =>
       new Promise((resolve, reject) => {
+        let isLate = false;
+        const timer = setTimeout(() => {
+          isLate = true;
+          look();
+        }, longestMs);
         const look = () => {
           const isFound = pattern.test(text[stream]);
-          if (!isFound && !isEnded) return;
+          if (!isFound && !isEnded && !isLate) return;
+          clearTimeout(timer);
           watchers.delete(look);
           if (isFound) resolve(text[stream]);
           else reject(new Error(`${pattern} never came on ${stream}.\n${text.stdout}\n---\n${text.stderr}`));

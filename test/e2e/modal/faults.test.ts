@@ -29,7 +29,7 @@ const lossWords =
 
 /** A status of GenericResult, and what the user reads when the agent's sandbox ends with it. */
 const ends = [
-  { status: 4, words: "The agent's sandbox was lost: its lifetime of 1440 min was over." },
+  { status: 4, words: "The agent's sandbox was lost: its lifetime of 1380 min was over." },
   { status: 7, words: "The agent's sandbox was lost: no process of the host was in it for 10 min." },
   { status: 8, words: "The agent's sandbox was lost: it used more memory than its 8192 MiB." },
   { status: 3, words: "The agent's sandbox was lost: Modal took its machine back, as it may with GPUs." },
