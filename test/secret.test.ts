@@ -27,11 +27,13 @@ test("a secret is revealed only where it leaves the process or is searched for",
     "config/known-credentials.ts",
     "proxy/credentials.ts",
     "sandbox/local/local-sandbox.ts",
+    "sandbox/modal/secrets.ts",
     "secret.ts",
     "session/agent-role.ts",
     "session/preflight.ts",
     "session/proxy-role.ts",
     "syncer/hub/hub-api.ts",
     "syncer/trackio-server.ts",
+    "transfer/credential-search.ts",
   ]);
 });

@@ -47,7 +47,7 @@ async function lookOnce(config: SyncerConfig & SyncerOptions, onceMs: number): P
   await space.ensure();
   let summary: SyncSummary;
   {
-    await using syncer = new Syncer(config);
+    await using syncer = new Syncer({ ...config, stateOnVolume: true });
     summary = summaryWith(space, await syncer.drain(Date.now() + onceMs));
   }
   // commits a volume of Modal; elsewhere it does no harm

@@ -25,6 +25,8 @@ export interface SyncerOptions extends DestinationRules {
   access: Access;
   /** file of the watermarks, out of reach of whoever writes to the folder */
   statePath: string;
+  /** true where that file lies on a distant volume, which commits files and knows nothing of databases */
+  stateOnVolume?: boolean;
   /** most bytes that leave in an hour */
   maxBytesPerHour: number;
   withMedia: boolean;
@@ -71,7 +73,7 @@ export class Syncer implements AsyncDisposable {
   /** Throws when the watermarks cannot be written. */
   constructor(options: SyncerOptions) {
     this.#options = options;
-    this.#watermarks = new Watermarks(options.statePath);
+    this.#watermarks = new Watermarks(options.statePath, options.stateOnVolume);
     this.#spend = hourlyCap(this.#watermarks, options.maxBytesPerHour);
     this.#destinations = new Destinations(options, (destination, spaceId, hub) => {
       return new Inbox({ hub, spaceId, destination, watermarks: this.#watermarks, spend: this.#spend });

@@ -67,14 +67,14 @@ export class Watermarks implements Disposable {
   #traffic: { hour: number; bytes: number } | undefined;
 
   /** Opens or makes the file. One that is damaged is kept beside: all is sent again then, and the server has it already. */
-  constructor(path: string) {
+  constructor(path: string, isOnVolume = false) {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     try {
-      this.#db = open(path);
+      this.#db = open(path, isOnVolume);
     } catch {
       this.damagedPath = `${path}.damaged-${Date.now()}`;
       renameSync(path, this.damagedPath);
-      this.#db = open(path);
+      this.#db = open(path, isOnVolume);
     }
   }
 
@@ -273,13 +273,13 @@ export class Watermarks implements Disposable {
   }
 }
 
-function open(path: string): DatabaseSync {
+function open(path: string, isOnVolume: boolean): DatabaseSync {
   const db = new DatabaseSync(path, { timeout: 5000 });
   try {
-    // nobody else opens it, and the file system of a distant volume may have no memory that processes share
-    db.exec("PRAGMA locking_mode = EXCLUSIVE");
+    // a distant volume may have no memory that processes share, and is committed file by file: there, all is in one file
+    db.exec(isOnVolume ? "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE" : "PRAGMA journal_mode = WAL");
     // FULL: a batch is behind us even when the power goes right after
-    db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${schema}`);
+    db.exec(`PRAGMA synchronous = FULL; ${schema}`);
     const [check] = db.prepare("PRAGMA quick_check(1)").all();
     if (check?.["quick_check"] !== "ok") throw new Error("damaged");
     return db;
