@@ -276,7 +276,7 @@ test("what CLAUDE.md says of the sandbox is so: the key, a refusal, what goes on
     '!bash curl -s -H "x-api-key: $MODAL_SB_SANDBOX_KEY" "$ANTHROPIC_BASE_URL/v1/models"',
     "!bash curl -sSi http://huggingface.co",
     "!bash setsid nohup sleep 1234 > /tmp/log 2>&1 &",
-    "!bash pgrep -x sleep",
+    "!bash until pgrep -x sleep; do true; done",
     "!bash command -v python3 pip; touch /data/kept /app/kept && pwd",
   ];
   const { code, stdout, stderr } = await user.run([], { input: messages.join("\n") });
