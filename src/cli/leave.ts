@@ -1,7 +1,7 @@
 /** The end of a conversation whose sandboxes can go on without us: what that costs, and the question. */
 import { createInterface } from "node:readline/promises";
-import { UsageError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
+import { cannotBeLeft } from "../session/inheritance.ts";
 import type { Session } from "../session/session.ts";
 import type { Output } from "./output.ts";
 import { dollars, spanWords } from "./spans.ts";
@@ -19,9 +19,7 @@ export interface Leaving {
 /** Throws a UsageError where sandboxes end with this process. */
 export function refuseToLeave(provider: Provider): void {
   if (provider.capabilities.detach) return;
-  throw new UsageError(`Sandboxes of the provider "${provider.name}" end with modal-sb`, {
-    hint: "--on modal runs them where they can be left",
-  });
+  throw cannotBeLeft(provider);
 }
 
 /** Leaves it when the terminal has gone away under it: what was left once is not ended by a closed lid. */

@@ -188,7 +188,6 @@ export interface SandboxRecord {
 }
 
 interface Capabilities {
-  gpu: boolean;
   /** true when a sandbox survives the process that made it */
   detach: boolean;
   /** true when what one sandbox commits to a volume shows in others without `refreshVolumes` */

@@ -3,13 +3,14 @@
  * which turns were, and until when it was left. Without detached sandboxes nothing is kept, and nothing found.
  */
 import { UsageError } from "../errors.ts";
+import type { Provider } from "../sandbox/provider.ts";
 import type { SessionOptions } from "./contract.ts";
 import { clearDetached, writeDetached } from "./detached.ts";
 import { clearLive, type LiveSession, type LiveTurn, readLive, writeLive } from "./live-file.ts";
 import { adoptRunning, type Running, type RunningParts } from "./running.ts";
 
 /** with this number nothing that was logged before is replayed */
-const onlyNewEvents = Number.MAX_SAFE_INTEGER;
+export const onlyNewEvents = Number.MAX_SAFE_INTEGER;
 
 /** Nothing of the session runs any more, and that was wanted: the next process has nothing to look for. */
 export function forgetSandboxes(stateFolder: string, name: string): void {
@@ -94,6 +95,13 @@ export class Inheritance {
   #write(): void {
     if (this.#isKept && this.#isOwner) writeLive(this.#options.stateFolder, this.#options.name, this.#own);
   }
+}
+
+/** What leaving a session throws where its sandboxes end with this process. */
+export function cannotBeLeft({ name }: Pick<Provider, "name">): UsageError {
+  return new UsageError(`Sandboxes of the provider "${name}" end with modal-sb`, {
+    hint: "--on modal runs them where they can be left",
+  });
 }
 
 /** What attaching to such a session throws. */

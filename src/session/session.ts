@@ -4,7 +4,7 @@
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
-import { messageOf, SandboxError, UsageError } from "../errors.ts";
+import { messageOf, SandboxError } from "../errors.ts";
 import type { AgentEvent, EndTurn, HostMessage } from "../protocol/messages.ts";
 import type { SandboxEnd, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
@@ -12,7 +12,7 @@ import { Secret } from "../secret.ts";
 import type { SyncSummary } from "../syncer/sync-summary.ts";
 import { proxySecrets } from "./brokered.ts";
 import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
-import { Inheritance, notRunning } from "./inheritance.ts";
+import { cannotBeLeft, Inheritance, notRunning, onlyNewEvents } from "./inheritance.ts";
 import { lastWords } from "./last-words.ts";
 import { Listeners } from "./listeners.ts";
 import type { LiveTurn } from "./live-file.ts";
@@ -27,8 +27,6 @@ import { syncerSecrets } from "./syncer-role.ts";
 
 export type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 
-/** what was logged before belongs to turns that have ended for this client */
-const onlyNewEvents = Number.MAX_SAFE_INTEGER;
 /** how long a sandbox that has ended may need to say so */
 const endMs = 3000;
 /** how much of the agent's answer to a warning is shown */
@@ -155,9 +153,7 @@ class RunningSession implements Session {
   async detach(): Promise<Date> {
     const { provider } = this.#options;
     if (!provider.capabilities.detach) {
-      throw new UsageError(`Sandboxes of the provider "${provider.name}" end with modal-sb`, {
-        hint: "--on modal runs them where they can be left",
-      });
+      throw cannotBeLeft(provider);
     }
     const running = await this.#running();
     const until = running.agent.endsAt;

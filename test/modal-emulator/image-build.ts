@@ -67,6 +67,9 @@ interface Bind {
 }
 
 /** So that packages install in a build as they do on this machine. */
+/** of the user that builds an image, inside */
+const builderHome = "/root";
+
 async function hostSettings(): Promise<{ env: Record<string, string>; binds: Bind[] }> {
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env))
@@ -80,9 +83,9 @@ async function hostSettings(): Promise<{ env: Record<string, string>; binds: Bin
     "/etc/resolv.conf": "/etc/resolv.conf",
     "/etc/hosts": "/etc/hosts",
     "/etc/pip.conf": "/etc/pip.conf",
-    "/root/.config/pip/pip.conf": join(home, ".config/pip/pip.conf"),
-    "/root/.pip/pip.conf": join(home, ".pip/pip.conf"),
-    "/root/.npmrc": join(home, ".npmrc"),
+    ...Object.fromEntries(
+      [".config/pip/pip.conf", ".pip/pip.conf", ".npmrc"].map((name) => [join(builderHome, name), join(home, name)]),
+    ),
     "/etc/npmrc": "/etc/npmrc",
     "/etc/apt/auth.conf.d": "/etc/apt/auth.conf.d",
   };

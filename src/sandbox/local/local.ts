@@ -52,7 +52,6 @@ class LocalProvider implements Provider {
   readonly name = "local";
   readonly place = "";
   readonly capabilities = {
-    gpu: false,
     detach: false,
     sharedVolumes: true,
     storedSecrets: false,

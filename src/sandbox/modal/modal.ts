@@ -53,7 +53,6 @@ class ModalProvider implements Provider {
   readonly name = "modal";
   readonly place: string;
   readonly capabilities = {
-    gpu: true,
     detach: true,
     sharedVolumes: false,
     storedSecrets: true,
