@@ -5,7 +5,7 @@ import type { Connections } from "./connections.ts";
 import type { CredentialHeader } from "./credentials.ts";
 import { headersForSandbox, headersForUpstream } from "./headers.ts";
 import { redirectFor } from "./redirect.ts";
-import { type Reason, type Refusal, refusals, sendRefusal } from "./refusal.ts";
+import { type Reason, type Refusal, sendRefusal, statusOf } from "./refusal.ts";
 import { Scrubber, scrubText } from "./scrub.ts";
 import type { Timeouts } from "./timeouts.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
@@ -161,10 +161,12 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#meter = this.#passage.meter?.begin(status, contentType);
     const length = wordOf(headers["content-length"]);
     if (length !== undefined && this.#passage.incoming.method !== "HEAD") this.#expected = Number(length);
-    const passing = headersForSandbox(headers, upstream, needles, publicOrigin);
-    if (location !== undefined) passing.push("location", scrubText(location, needles));
     // a credential does not become right by repeating, which claude would do for three minutes
-    if (status === 401 || status === 403) passing.push("x-should-retry", "false");
+    const isFinal = status === 401 || status === 403;
+    const { "x-should-retry": _advice, ...others } = headers;
+    const passing = headersForSandbox(isFinal ? others : headers, upstream, needles, publicOrigin);
+    if (isFinal) passing.push("x-should-retry", "false");
+    if (location !== undefined) passing.push("location", scrubText(location, needles));
     response.writeHead(status, [...passing, ...ownHeaders]);
     if (this.#expected === undefined) response.flushHeaders();
     if (contentType?.startsWith("text/event-stream")) this.#schedulePing();
@@ -231,7 +233,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #refuse(refusal: Refusal): void {
     const { response, upstream } = this.#passage;
     this.#ending ??= refusal.reason;
-    this.#status = refusals[refusal.reason].status;
+    this.#status = statusOf(refusal.reason, upstream.style);
     if (response.headersSent) response.destroy();
     else sendRefusal(response, refusal, upstream.style);
     this.#controller?.abort(new Error(refusal.reason));

@@ -8,11 +8,11 @@ import { noUsage, type Reservation, type Usage, usdOf } from "./cost.ts";
 import type { Credentials } from "./credentials.ts";
 import { forward, type Outcome } from "./forward.ts";
 import type { Grants, LiveGrant } from "./grants.ts";
-import { sandboxKeyOf } from "./identify.ts";
+import { hasKey, sandboxKeyOf } from "./identify.ts";
 import type { Hold, Ledger } from "./ledger.ts";
 import type { Pace } from "./pace.ts";
 import { readBody } from "./read-body.ts";
-import { type Refusal, type RefusalStyle, refusals, sendRefusal } from "./refusal.ts";
+import { type Refusal, type RefusalStyle, sendRefusal, statusOf } from "./refusal.ts";
 import { splitTarget, type Target } from "./target.ts";
 import type { Timeouts } from "./timeouts.ts";
 import { type Decision, type Upstream, upstreamOf } from "./upstreams/upstream.ts";
@@ -95,7 +95,11 @@ export class Gate {
     };
     const style = upstream?.style ?? "plain";
     if (!audit.isWritable()) return sendRefusal(response, unwritable, style);
-    const refusal = malformationOf(incoming) ?? (stopping ? stoppingNow : undefined) ?? refusalOf(grant, upstream);
+    const refusal =
+      malformationOf(incoming) ??
+      (stopping ? stoppingNow : undefined) ??
+      (hasKey(incoming.headers) ? undefined : missingKey) ??
+      refusalOf(grant, upstream);
     if (refusal || !grant || !upstream) return this.#refuse(arrival, refusal ?? unknownKey, style, grant);
     const decision = decide(arrival, upstream, grant);
     if ("refusal" in decision) return this.#refuse(arrival, decision.refusal, style, grant);
@@ -197,12 +201,11 @@ export class Gate {
   #refuse({ response, entry, started }: Arrival, refusal: Refusal, style: RefusalStyle, grant?: LiveGrant): void {
     sendRefusal(response, refusal, style);
     if (grant) this.#parts.ledger.count(grant.account, { requests: 1, refused: 1 });
-    const { status } = refusals[refusal.reason];
     this.#parts.audit.addRefusal(
       {
         ...entry,
         ...nothingPassed,
-        status,
+        status: statusOf(refusal.reason, style),
         reason: refusal.reason,
         ms: Date.now() - started,
       },
@@ -231,6 +234,10 @@ export class Gate {
   }
 }
 
+const missingKey: Refusal = {
+  reason: "sandbox_key_missing",
+  message: "the request has no sandbox key; in the sandbox it stands in MODAL_SB_SANDBOX_KEY and ANTHROPIC_API_KEY",
+};
 const unknownKey: Refusal = {
   reason: "sandbox_key_refused",
   message: "this sandbox key is unknown, expired or revoked; it cannot be renewed from inside the sandbox",

@@ -6,6 +6,11 @@ export interface SandboxKey {
   token: string;
 }
 
+/** Whether the request shows any key at all, good or bad. */
+export function hasKey(headers: IncomingHttpHeaders): boolean {
+  return headers["x-api-key"] !== undefined || headers.authorization !== undefined;
+}
+
 /** The key, or undefined when there is none, it has not this shape, or two headers disagree. */
 export function sandboxKeyOf(headers: IncomingHttpHeaders): SandboxKey | undefined {
   const keys = [headers["x-api-key"], authorizationKey(headers.authorization)].filter((key) => key !== undefined);

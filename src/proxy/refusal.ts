@@ -2,45 +2,66 @@
 import type { ServerResponse } from "node:http";
 
 /**
- * Reasons, as they stand in the header x-modal-sb-reason and in the audit log. The statuses are chosen for what claude
- * does with them: a 401 would be retried for three minutes, a 404 would read as a wrong model. 429 and 503 are for what
- * waiting can mend.
+ * Reasons, as they stand in the header x-modal-sb-reason, in the audit log, and in `error.details.error_code` of the
+ * Claude API's error shape, from where claude hands them on as a field.
+ *
+ * `status` is the answer's; `anthropic` the one for clients of the Claude API, when it is another. They were chosen by what
+ * claude 2.1.330, the official SDKs, git, gh and huggingface_hub make of each. claude says "Failed to authenticate"
+ * before the words of a 401 or 403, reads a 404 as a wrong model, and repeats a 400 or 422 up to five times, each time
+ * without one more of its betas: these two are for what a client can leave out. Other statuses of the 400s it
+ * shows once, as they are. A 401 makes git and gh ask for another login.
  */
 export const refusals = {
-  /** no, bad, unknown, expired or revoked key: the same answer for all */
-  sandbox_key_refused: { status: 403, type: "permission_error" },
-  path_not_allowed: { status: 403, type: "permission_error" },
-  method_not_allowed: { status: 403, type: "permission_error" },
+  /** no key came: git asks without one first */
+  sandbox_key_missing: { status: 403, type: "authentication_error" },
+  /** bad, unknown, expired or revoked key: the same answer for all */
+  sandbox_key_refused: { status: 403, type: "authentication_error" },
+  path_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
+  method_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
   /** the grant of this sandbox does not name the upstream */
-  upstream_not_granted: { status: 403, type: "permission_error" },
+  upstream_not_granted: { status: 403, anthropic: 406, type: "permission_error" },
   repository_not_granted: { status: 403, type: "permission_error" },
-  model_not_allowed: { status: 403, type: "permission_error" },
-  output_limit: { status: 403, type: "permission_error" },
-  /** a tool, source, field or beta that would reach out of the sandbox through the API */
-  feature_not_allowed: { status: 403, type: "permission_error" },
+  model_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
+  output_limit: { status: 403, anthropic: 406, type: "permission_error" },
+  /** a tool or source that would reach out of the sandbox through the API */
+  feature_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
+  /** a beta or field, in the API's own words for one that it does not know: claude goes on without it */
+  input_not_allowed: { status: 400, type: "invalid_request_error" },
   /** what is left of the budget is less than the request could cost */
-  budget_exceeded: { status: 403, type: "permission_error" },
+  budget_exceeded: { status: 403, anthropic: 402, type: "billing_error" },
   /** not HTTP as this proxy takes it, or a body that is not what the path wants */
   bad_request: { status: 400, type: "invalid_request_error" },
   body_too_large: { status: 413, type: "request_too_large" },
-  rate_limited: { status: 429, type: "rate_limit_error" },
-  too_many_streams: { status: 429, type: "rate_limit_error" },
+  rate_limited: { status: 429, type: "rate_limit_error", canRetry: true },
+  too_many_streams: { status: 429, type: "rate_limit_error", canRetry: true },
   /** nothing is passed on that could not be accounted for; claude waits and tries again */
-  audit_unwritable: { status: 503, type: "overloaded_error" },
+  audit_unwritable: { status: 503, type: "overloaded_error", canRetry: true },
   /** the proxy ends when its running requests have */
-  stopping: { status: 503, type: "overloaded_error" },
-  upstream_unreachable: { status: 502, type: "api_error" },
+  stopping: { status: 503, type: "overloaded_error", canRetry: true },
+  upstream_unreachable: { status: 502, type: "api_error", canRetry: true },
   /** redirects are neither followed nor passed on where they could carry the credential or the data elsewhere */
   upstream_redirect: { status: 502, type: "api_error" },
   /** a compressed answer can be neither scrubbed nor accounted for */
   upstream_encoded: { status: 502, type: "api_error" },
-} as const;
+} as const satisfies Readonly<Record<string, Treatment>>;
+
+interface Treatment {
+  status: number;
+  anthropic?: number;
+  type: string;
+  /** waiting can mend it */
+  canRetry?: boolean;
+}
 
 export type Reason = keyof typeof refusals;
 
 export interface Refusal {
   reason: Reason;
   message: string;
+  /** said before the message, because clients of the upstream look for just these words */
+  apiWords?: string;
+  /** in `error.details.error_code` in place of the reason, because clients of the upstream look for just this code */
+  errorCode?: string;
   /** seconds after which it is worth trying again */
   retryAfter?: number;
 }
@@ -48,31 +69,57 @@ export interface Refusal {
 /** The error shape that an upstream's own clients read; `git` is asked for its key by a challenge. */
 export type RefusalStyle = "anthropic" | "github" | "git" | "huggingface" | "plain";
 
-/** Answers in the upstream's own error shape, and ends the connection: what stands behind a refused request is not read. */
-export function sendRefusal(response: ServerResponse, refusal: Refusal, style: RefusalStyle): void {
-  const { reason, message, retryAfter } = refusal;
-  const { status, type } = refusals[reason];
-  const text = `modal-sb proxy: ${message}`;
+/** The status with which clients of this kind are refused. */
+export function statusOf(reason: Reason, style: RefusalStyle): number {
   // git sends its key only when it is asked
-  const isChallenge = style === "git" && reason === "sandbox_key_refused";
-  const isPlain = style === "git" || style === "plain";
-  const body = isPlain
-    ? `${text}\n`
-    : JSON.stringify(style === "anthropic" ? { type: "error", error: { type, message: text } } : errorOf(style, text));
-  response.shouldKeepAlive = false;
-  response.writeHead(isChallenge ? 401 : status, {
-    "content-type": isPlain ? "text/plain; charset=utf-8" : "application/json",
-    "content-length": Buffer.byteLength(body),
-    "x-modal-sb-reason": reason,
-    ...(isChallenge && { "www-authenticate": 'Basic realm="modal-sb"' }),
-    ...(status === 403 && { "x-should-retry": "false" }),
-    ...(status === 503 && { "retry-after": "2" }),
-    ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }),
-    ...(style === "huggingface" && { "x-error-message": text.replace(/[^\x20-\x7e]/g, "?") }),
-  });
-  response.end(body);
+  if (style === "git" && reason === "sandbox_key_missing") return 401;
+  const { status, anthropic = status }: Treatment = refusals[reason];
+  return style === "anthropic" ? anthropic : status;
 }
 
-function errorOf(style: "github" | "huggingface", text: string): object {
-  return style === "github" ? { message: text } : { error: text };
+/** Answers in the upstream's own error shape, and ends the connection: what stands behind a refused request is not read. */
+export function sendRefusal(response: ServerResponse, refusal: Refusal, style: RefusalStyle): void {
+  const { reason, retryAfter } = refusal;
+  const { canRetry = false }: Treatment = refusals[reason];
+  const status = statusOf(reason, style);
+  const body = bodyOf(refusal, style);
+  response.shouldKeepAlive = false;
+  response.writeHead(status, {
+    "content-type": typeof body === "string" ? "text/plain; charset=utf-8" : "application/json",
+    "content-length": Buffer.byteLength(textOf(body)),
+    "x-modal-sb-reason": reason,
+    ...(status === 401 && { "www-authenticate": 'Basic realm="modal-sb"' }),
+    ...(!canRetry && { "x-should-retry": "false" }),
+    ...(status === 503 && { "retry-after": "2" }),
+    ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }),
+    ...(style === "huggingface" && { "x-error-message": wordsOf(refusal).replace(/[^\x20-\x7e]/g, "?") }),
+    // huggingface_hub hides the words of any other refusal behind "check your connection" or "check your token"
+    ...(style === "huggingface" && status === 403 && { "x-error-code": "GatedRepo" }),
+  });
+  response.end(textOf(body));
+}
+
+function wordsOf({ message, apiWords }: Refusal): string {
+  return `${apiWords === undefined ? "" : `${apiWords} `}modal-sb proxy: ${message}`;
+}
+
+/** A text, or what becomes JSON. */
+function bodyOf(refusal: Refusal, style: RefusalStyle): string | object {
+  const message = wordsOf(refusal);
+  switch (style) {
+    case "anthropic": {
+      const { reason, errorCode = reason } = refusal;
+      return { type: "error", error: { type: refusals[reason].type, message, details: { error_code: errorCode } } };
+    }
+    case "github":
+      return { message };
+    case "huggingface":
+      return { error: message };
+    default:
+      return `${message}\n`;
+  }
+}
+
+function textOf(body: string | object): string {
+  return typeof body === "string" ? body : JSON.stringify(body);
 }

@@ -37,7 +37,7 @@ test("a budget from the command line refuses what could exceed it, and says how 
   assert.equal(outcome.code, 5);
   assert.match(outcome.stderr, /could use up to \$\d+\.\d\d and \$0\.0100 is left of \$0\.0100/);
   assert.match(outcome.stderr, /hint: the session's budget is used: --budget-usd/);
-  assert.match((await user.run(["audit", "poor"])).stdout, /403 {2}anthropic {2}POST \/v1\/messages.*budget_exceeded/);
+  assert.match((await user.run(["audit", "poor"])).stdout, /402 {2}anthropic {2}POST \/v1\/messages.*budget_exceeded/);
   assert.equal((await user.run(["-p", "hello", "-s", "poor", "--budget-usd", "5"])).code, 0);
 });
 

@@ -75,7 +75,7 @@ test("each request is one audit line, with figures and without a key, a header o
         cost: 0.0021045,
         ...{ bytesIn: body.length, bytesOut: stream.length, status: 200, reason: null },
       },
-      { ...common, ...nothing, sandboxId, path: "/v1/files", status: 403, reason: "path_not_allowed" },
+      { ...common, ...nothing, sandboxId, path: "/v1/files", status: 406, reason: "path_not_allowed" },
       { ...common, ...nothing, sandboxId: null, path: "/v1/messages", status: 403, reason: "sandbox_key_refused" },
     ],
   );

@@ -84,8 +84,11 @@ for (const [name, changes, allowedBy] of reachingOut) {
     await using proxy = await runningProxy();
     for (const path of ["/v1/messages", "/v1/messages/count_tokens"]) {
       const [reason, message] = await refused(proxy, messageBody(changes), path);
-      assert.equal(reason, "feature_not_allowed");
-      assert.ok(message.includes(`"${allowedBy}"`), message);
+      const isField = Object.keys(changes).some((field) =>
+        message.startsWith(`${field}: Extra inputs are not permitted.`),
+      );
+      assert.equal(reason, isField ? "input_not_allowed" : "feature_not_allowed");
+      assert.ok(message.includes(`anthropicAllow: ["${allowedBy}"]`), message);
     }
     await using allowing = await runningProxy({ grant: grantFor({ allow: [allowedBy] }) });
     assert.equal((await allowing.send({ body: messageBody(changes) })).status, 200);
@@ -111,10 +114,15 @@ for (const [name, changes] of plain) {
 
 test("betas that only change the model or the stream pass; others are refused, in every spelling", async () => {
   await using proxy = await runningProxy();
-  const ask = async (beta: string) =>
-    (await proxy.send({ headers: { "x-api-key": sandboxKey, "anthropic-beta": beta } })).status;
-  for (const beta of ["effort-2025-11-24", "context-1m-2025-08-07, interleaved-thinking-2025-05-14", ""]) {
-    assert.equal(await ask(beta), 200, beta);
+  const ask = (beta: string) => proxy.send({ headers: { "x-api-key": sandboxKey, "anthropic-beta": beta } });
+  for (const beta of [
+    "effort-2025-11-24",
+    "context-1m-2025-08-07, interleaved-thinking-2025-05-14",
+    "fallback-credit-2026-06-01",
+    "",
+    " , ",
+  ]) {
+    assert.equal((await ask(beta)).status, 200, beta);
   }
   for (const beta of [
     "files-api-2025-04-14",
@@ -127,13 +135,69 @@ test("betas that only change the model or the stream pass; others are refused, i
     "fast-mode-2026-02-01",
     "teleport-2027-01-01",
     "effort-2025-11-24;x",
+    "__proto__",
+    "constructor-2025-01-01",
   ]) {
-    assert.equal(await ask(beta), 403, beta);
+    const answer = await ask(beta);
+    assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [400, "input_not_allowed"], beta);
   }
   const grant = grantFor({ allow: ["files", "beta:teleport-*"] });
   await using allowing = await runningProxy({ grant });
   const headers = { "x-api-key": sandboxKey, "anthropic-beta": "files-api-2025-04-14,teleport-2027-01-01" };
   assert.equal((await allowing.send({ headers })).status, 200);
+});
+
+test("betas and fields are refused in the API's own words, all at once, and what the refusal names allows them", async () => {
+  await using proxy = await runningProxy();
+  const headers = { "x-api-key": sandboxKey, "anthropic-beta": "fast-mode-2026-02-01,teleport-2027-01-01" };
+  const body = messageBody({ speed: "fast", inference_geo: "us" });
+  const answer = await proxy.send({ headers, body });
+  const { error } = JSON.parse(answer.body) as { error: { type: string; message: string; details: object } };
+  assert.deepEqual(
+    [answer.status, error.type, error.details],
+    [400, "invalid_request_error", { error_code: "input_not_allowed" }],
+  );
+  assert.ok(
+    error.message.startsWith(
+      "Unexpected value(s) `fast-mode-2026-02-01`, `teleport-2027-01-01` for the `anthropic-beta` header. " +
+        "speed: Extra inputs are not permitted. inference_geo: Extra inputs are not permitted. modal-sb proxy: ",
+    ),
+    error.message,
+  );
+  const allow = JSON.parse(/anthropicAllow: (\[.*\])/.exec(error.message)?.[1] ?? "") as string[];
+  await using allowing = await runningProxy({ grant: grantFor({ allow }) });
+  assert.equal((await allowing.send({ headers, body })).status, 200);
+});
+
+test("a thread is refused whatever is allowed, with the code at which its clients go on without", async () => {
+  await using proxy = await runningProxy({ grant: grantFor({ allow: ["*"] }) });
+  for (const [beta, changes] of [
+    ["message-threads-2026-08-12", { thread: { type: "create" } }],
+    ["message-threads-2026-08-12", {}],
+    ["", { thread: { type: "continue", previous_message_id: "msg_1" } }],
+  ] as const) {
+    const headers = { "x-api-key": sandboxKey, "anthropic-beta": beta };
+    const answer = await proxy.send({ headers, body: messageBody(changes) });
+    assert.equal(answer.status, 400);
+    assert.deepEqual(JSON.parse(answer.body).error.details, { error_code: "thread_unsupported_request" });
+  }
+  assert.equal(proxy.arrived.length, 0);
+});
+
+test("a field that asks for nothing passes", async () => {
+  await using proxy = await runningProxy();
+  for (const changes of [
+    { speed: "standard" },
+    { speed: null },
+    { thread: null },
+    { tools: null },
+    { container: null },
+  ]) {
+    assert.equal((await proxy.send({ body: messageBody(changes) })).status, 200, JSON.stringify(changes));
+  }
+  for (const changes of [{ speed: "Standard" }, { teleport: null }]) {
+    assert.equal((await proxy.send({ body: messageBody(changes) })).status, 400, JSON.stringify(changes));
+  }
 });
 
 test("only granted models, and no more output than granted", async () => {
@@ -192,7 +256,11 @@ test("the paths of the API that are allowed, and those that are not", async () =
     ["POST", "/v1/messages/count_tokens?beta=true"],
     ["GET", "/v1/models"],
     ["GET", "/v1/models?limit=20&after_id=claude-x"],
+    ["GET", "/v1/models?beta=true"],
+    ["GET", "/v1/models?beta=true&limit=20"],
+    ["GET", "/v1/models?after_id=claude-x&beta=true"],
     ["GET", "/v1/models/claude-opus-5"],
+    ["GET", "/v1/models/claude-opus-5?beta=true"],
   ] as const) {
     assert.equal(await ask(method, path), 200, `${method} ${path}`);
   }
@@ -209,9 +277,12 @@ test("the paths of the API that are allowed, and those that are not", async () =
     ["GET", "/api/hello"],
     ["POST", "/v1/messages?api_key=x"],
     ["POST", "/v1/messages?beta=true&beta=true"],
+    ["GET", "/v1/models?beta=false"],
+    ["GET", "/v1/models?beta=true&limit=1&limit=2&limit=3&limit=4"],
+    ["GET", "/v1/models/claude-opus-5?limit=1"],
     ["GET", "/"],
   ] as const) {
-    assert.equal(await ask(method, path), 403, `${method} ${path}`);
+    assert.equal(await ask(method, path), 406, `${method} ${path}`);
   }
-  assert.equal(proxy.arrived.length, 6);
+  assert.equal(proxy.arrived.length, 10);
 });

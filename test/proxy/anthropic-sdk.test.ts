@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import Anthropic, { APIConnectionError, APIUserAbortError, PermissionDeniedError } from "@anthropic-ai/sdk";
+import Anthropic, { APIConnectionError, APIError, APIUserAbortError } from "@anthropic-ai/sdk";
 import { sse } from "./metering-corpus.ts";
 import { type Handler, type RunningProxy, runningProxy, sandboxKey } from "./running-proxy.ts";
 
@@ -85,8 +85,9 @@ test("a refusal by rule is an error that the SDK does not repeat, with the proxy
   await using proxy = await runningProxy({ handler: api });
   const tools = [{ type: "web_fetch_20250910", name: "web_fetch" }] as never;
   await assert.rejects(clientOf(proxy).messages.create({ ...request, tools }), (error) => {
-    assert.ok(error instanceof PermissionDeniedError);
-    assert.match(error.message, /modal-sb proxy: the tool web_fetch_20250910 is not allowed/);
+    assert.ok(error instanceof APIError);
+    assert.equal(error.type, "permission_error");
+    assert.match(error.message, /modal-sb proxy: not allowed: the tool web_fetch_20250910/);
     return true;
   });
   assert.deepEqual(

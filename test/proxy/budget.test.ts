@@ -59,7 +59,7 @@ for (const count of [1, 10, 100]) {
 test("a refusal for lack of budget says what was asked, what is left, and is not worth repeating", async () => {
   await using proxy = await withLimits({ usd: 0.001 }, using(1));
   const answer = await proxy.send({});
-  assert.deepEqual([answer.status, answer.headers["x-should-retry"]], [403, "false"]);
+  assert.deepEqual([answer.status, answer.headers["x-should-retry"]], [402, "false"]);
   assert.match(JSON.parse(answer.body).error.message, /up to \$0\.0027 and \$0\.0010 is left of \$0\.0010/);
   assert.equal(proxy.arrived.length, 0);
 });
@@ -80,7 +80,7 @@ test("tokens have limits of their own", async () => {
     });
     assert.equal((await proxy.send({})).status, 200);
     const answer = await proxy.send({});
-    assert.equal(answer.status, 403);
+    assert.equal(answer.status, 402);
     assert.match(JSON.parse(answer.body).error.message, words);
   }
 });
@@ -93,7 +93,7 @@ test("clients that leave again and again run out of budget", async () => {
   });
   for (let count = 1; ; count += 1) {
     const answer = await proxy.open({});
-    if (answer.statusCode === 403) {
+    if (answer.statusCode === 402) {
       assert.equal(count, 5);
       break;
     }
@@ -123,7 +123,7 @@ test("at 80, 90, 95 and 100 per cent the host is told once, and the agent by a h
 
 test("a limit can be raised while the proxy runs", async () => {
   await using proxy = await withLimits({ usd: 0 }, using(1));
-  assert.equal((await proxy.send({})).status, 403);
+  assert.equal((await proxy.send({})).status, 402);
   const changed = await proxy.control({ id: 1, op: "change", sandboxId, limits: { usd: 1 } });
   assert.deepEqual(changed, { id: 1, ok: true });
   assert.equal((await proxy.send({})).status, 200);
@@ -188,6 +188,6 @@ test("a proxy that starts again knows spending, grants and revocations", async (
     await second.control({ id: 1, op: "revoke", sandboxId });
   }
   await using third = await runningProxy({ dataFolder, handler: using(100), grant: null });
-  assert.equal((await third.send({})).status, 403);
+  assert.equal((await third.send({})).status, 402);
   assert.equal((await usageOf(third))["usd"], outputUsd * 2);
 });

@@ -28,10 +28,9 @@ test("a token is carried as a bearer token", async () => {
   assert.deepEqual([arrived?.headers["x-api-key"], arrived?.headers.authorization], [undefined, `Bearer ${proxy.key}`]);
 });
 
-test("no key, a bad one, two that differ: refused alike, and nothing reaches the upstream", async () => {
+test("a bad key, or two that differ: refused alike, and nothing reaches the upstream", async () => {
   await using proxy = await runningProxy();
   const bad: Record<string, string>[] = [
-    {},
     { "x-api-key": "" },
     { "x-api-key": sandboxId },
     { "x-api-key": `${sandboxId}.` },
@@ -43,7 +42,6 @@ test("no key, a bad one, two that differ: refused alike, and nothing reaches the
     { authorization: `Digest ${sandboxKey}` },
     { authorization: basic(sandboxId) },
     { "x-api-key": proxy.key },
-    { cookie: `x-api-key=${sandboxKey}` },
   ];
   const bodies = new Set<string>();
   for (const headers of bad) {
@@ -54,7 +52,17 @@ test("no key, a bad one, two that differ: refused alike, and nothing reaches the
     bodies.add(answer.body);
   }
   assert.equal(bodies.size, 1, "the answer does not tell why");
-  assert.equal(JSON.parse([...bodies][0] ?? "").error.type, "permission_error");
+  assert.equal(JSON.parse([...bodies][0] ?? "").error.type, "authentication_error");
+  assert.equal(proxy.arrived.length, 0);
+});
+
+test("a key that is missing is said to be missing", async () => {
+  await using proxy = await runningProxy();
+  for (const headers of [{}, { cookie: `x-api-key=${sandboxKey}` }]) {
+    const answer = await proxy.send({ headers });
+    assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [403, "sandbox_key_missing"]);
+    assert.match(JSON.parse(answer.body).error.message, /has no sandbox key/);
+  }
   assert.equal(proxy.arrived.length, 0);
 });
 
@@ -98,5 +106,5 @@ test("a grant for another upstream does not open this one", async () => {
     upstreams: { github: { repositories: {} } },
   });
   const answer = await proxy.send({});
-  assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [403, "upstream_not_granted"]);
+  assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [406, "upstream_not_granted"]);
 });

@@ -183,9 +183,11 @@ test("errors of the upstream come through with status, body and the headers that
 });
 
 test("a credential that the upstream refuses is not tried again, and the host is told", async () => {
-  await using proxy = await runningProxy({ handler: (_incoming, response) => response.writeHead(401).end("{}") });
+  await using proxy = await runningProxy({
+    handler: (_incoming, response) => response.writeHead(401, { "x-should-retry": "true" }).end("{}"),
+  });
   assert.deepEqual((await proxy.control({ id: 4, op: "status" }))["credentialRefused"], []);
-  assert.equal((await proxy.send({})).headers["x-should-retry"], "false");
+  assert.equal((await proxy.send({})).headers["x-should-retry"], "false", "said once");
   assert.deepEqual((await proxy.control({ id: 5, op: "status" }))["credentialRefused"], ["anthropic"]);
 });
 

@@ -28,7 +28,8 @@ interface Rule {
 }
 
 const onlyBeta = /^beta=true$/;
-const paging = /^(?:limit|before_id|after_id)=[\w.-]{1,128}(?:&(?:limit|before_id|after_id)=[\w.-]{1,128}){0,2}$/;
+const paging =
+  /^(?:beta=true|(?:limit|before_id|after_id)=[\w.-]{1,128})(?:&(?:beta=true|(?:limit|before_id|after_id)=[\w.-]{1,128})){0,3}$/;
 
 const rules: readonly Rule[] = [
   { method: "POST", path: /^\/v1\/messages$/, query: onlyBeta, name: "POST /v1/messages" },
@@ -37,7 +38,7 @@ const rules: readonly Rule[] = [
   {
     method: "GET",
     path: /^\/v1\/models\/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/,
-    query: /^$/,
+    query: onlyBeta,
     name: "GET /v1/models/<id>",
   },
 ];
@@ -75,10 +76,11 @@ export function anthropicUpstream(
       if (!rule) return methodRefusal(allowed);
       const access = grant.upstreams.anthropic ?? {};
       const policy = new AnthropicPolicy(access);
-      const refusal = policy.ofBetas(asked.header("anthropic-beta") ?? "");
-      if (refusal) return { refusal };
       const target = withQuery(path, query);
-      if (method === "GET") return { target };
+      if (method === "GET") {
+        const refusal = policy.refusalOf(asked.header("anthropic-beta") ?? "");
+        return refusal ? { refusal } : { target };
+      }
       return { target, judge: (body) => judge(body, asked, access, policy, prices) };
     },
   };
@@ -101,7 +103,7 @@ function judge(
   const fields = body as Readonly<Record<string, unknown>>;
   const { model } = fields;
   if (typeof model !== "string" || !/^[\w.:@/[\]-]{1,200}$/.test(model)) return bad('"model" is not a model id');
-  const refusal = ofModel(model, access) ?? policy.ofBody(fields);
+  const refusal = ofModel(model, access) ?? policy.refusalOf(asked.header("anthropic-beta") ?? "", fields);
   if (refusal) return { refusal };
   return asked.path === "/v1/messages" ? reserve(bytes, { ...fields, model }, access, prices) : {};
 }
