@@ -5,9 +5,10 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { promisify } from "node:util";
 import { huggingFaceUpstream } from "../../src/proxy/upstreams/huggingface.ts";
+import { installPackages, packagesFolder } from "../helpers/python-packages.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { type RunningProxy, runningProxy, sandboxKey } from "./running-proxy.ts";
 
@@ -17,12 +18,10 @@ const config = '{"model_type": "tiny"}';
 const weights = Buffer.alloc(3_000_000, "w");
 const etag = createHash("sha256").update(weights).digest("hex");
 
-let packages: Awaited<ReturnType<typeof temporaryFolder>>;
+const packages = "huggingface_hub-2.4.0";
 before(async () => {
-  packages = await temporaryFolder();
-  await run("python3", ["-m", "pip", "install", "-q", "--target", packages.path, "huggingface_hub==2.4.0"]);
+  assert.equal(await installPackages(packages, ["huggingface_hub==2.4.0"]), undefined);
 });
-after(() => packages[Symbol.asyncDispose]());
 
 /** A hub with the model acme/private, whose small file comes from it and whose large one from another host. */
 async function hub() {
@@ -95,7 +94,7 @@ async function hub() {
   const python = async (code: string) => {
     const home = undo.use(await temporaryFolder()).path;
     const env = {
-      ...{ PATH: process.env["PATH"], PYTHONPATH: packages.path, HF_HOME: home, HOME: home },
+      ...{ PATH: process.env["PATH"], PYTHONPATH: packagesFolder(packages), HF_HOME: home, HOME: home },
       ...{ HF_ENDPOINT: `${proxy.origin}/huggingface.co`, HF_TOKEN: sandboxKey, HF_HUB_DISABLE_XET: "1" },
       HF_HUB_DISABLE_PROGRESS_BARS: "1",
     };

@@ -1,11 +1,10 @@
 /** The real trackio from PyPI, as the writer in a folder and as the server. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { freePort } from "../helpers/free-port.ts";
+import { installPackages, packagesFolder } from "../helpers/python-packages.ts";
 
 const run = promisify(execFile);
 
@@ -17,24 +16,8 @@ export const writeToken = "write-token-of-the-test";
 export const hfToken = "hf_token_of_the_test";
 
 /** Installs the version once for this user; a string says why it cannot be. */
-export async function installTrackio(version: Version): Promise<string | undefined> {
-  const folder = packagesOf(version);
-  if (existsSync(folder)) return undefined;
-  const draft = `${folder}.${process.pid}`;
-  mkdirSync(draft, { recursive: true });
-  try {
-    const packages = [`trackio==${version}`, ...versions[version]];
-    await run("python3", ["-m", "pip", "install", "-q", "--target", draft, ...packages]);
-    renameSync(draft, folder);
-    return undefined;
-  } catch (error) {
-    rmSync(draft, { recursive: true, force: true });
-    return existsSync(folder) ? undefined : `trackio ${version} cannot be installed: ${(error as Error).message}`;
-  }
-}
-
-function packagesOf(version: Version): string {
-  return join(homedir(), ".cache/modal-sb-test", `trackio-${version}`);
+export function installTrackio(version: Version): Promise<string | undefined> {
+  return installPackages(`trackio-${version}`, [`trackio==${version}`, ...versions[version]]);
 }
 
 export function environmentOf(version: Version, folder: string): Record<string, string> {
@@ -45,7 +28,7 @@ export function environmentOf(version: Version, folder: string): Record<string, 
     HF_HUB_OFFLINE: "1",
     TRACKIO_DIR: folder,
     TRACKIO_STORAGE_MODE: "sqlite",
-    PYTHONPATH: packagesOf(version),
+    PYTHONPATH: packagesFolder(`trackio-${version}`),
     PYTHONDONTWRITEBYTECODE: "1",
   };
 }
