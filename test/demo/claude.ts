@@ -58,10 +58,14 @@ export class Claude implements AsyncDisposable {
   }
 
   /** `origin`: the API to use. */
-  static async start(origin: string, apiKey = "sb-test.key"): Promise<Claude> {
+  static async start(
+    origin: string,
+    apiKey = "sb-test.key",
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<Claude> {
     const root = await mkdtemp(join(tmpdir(), "modal-sb-claude-"));
     await Promise.all(["app", "home", "claude"].map((name) => mkdir(join(root, name))));
-    return new Claude(root, { ANTHROPIC_BASE_URL: origin, ANTHROPIC_API_KEY: apiKey });
+    return new Claude(root, { ANTHROPIC_BASE_URL: origin, ANTHROPIC_API_KEY: apiKey, ...environment });
   }
 
   /** Says `text` and waits for the end of the turn. */

@@ -40,6 +40,8 @@ export interface RunningProxy extends AsyncDisposable {
   listenPath: string;
   /** the same door for clients that cannot take a unix socket */
   origin: string;
+  /** a door for gh, which cannot put a prefix before its paths */
+  githubApiPath: string;
   controlPath: string;
   dataFolder: string;
   proxy: Started;
@@ -107,6 +109,7 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
   const { key = testKey() } = setting;
   for (const name of [credential, "GITHUB_TOKEN", "HF_TOKEN"]) await writeFile(join(folder, name), key);
   const listenPath = join(folder, "listen.sock");
+  const githubApiPath = join(folder, "github-api.sock");
   const controlPath = join(folder, "control.sock");
   const { dataFolder = folder, origin = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}` } = setting;
   const prices = new Prices();
@@ -115,6 +118,7 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
     doors: [
       { at: listenPath, prefix: "" },
       { at: `127.0.0.1:${port}`, prefix: "" },
+      { at: githubApiPath, prefix: "/api.github.com" },
     ],
     publicOrigin: `http://127.0.0.1:${port}`,
     controlPath,
@@ -155,6 +159,7 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
     key,
     listenPath,
     origin: `http://127.0.0.1:${port}`,
+    githubApiPath,
     controlPath,
     dataFolder,
     proxy,
