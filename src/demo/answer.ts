@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { messageEvents, messageOf, newId, tokensIn, usageOf } from "./message-events.ts";
 import { readModelRequest } from "./model-request.ts";
 import type { RecordedRequest } from "./recorded-request.ts";
-import type { Reply, Script } from "./script.ts";
+import type { CutMessage, EndedMessage, Reply, Script } from "./script.ts";
 import { cutBlocks, cutBytes, encode, sendPieces } from "./send-pieces.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
@@ -99,17 +99,18 @@ async function askScript(script: Script, body: JsonObject): Promise<Reply> {
   }
 }
 
+type Answer = Pick<EndedMessage, "blocks"> & Partial<Omit<CutMessage, "type"> & Omit<EndedMessage, "type">>;
+
 async function sendReply(response: ServerResponse, body: JsonObject, reply: Reply, died: () => void): Promise<void> {
   if ("status" in reply) return sendError(response, reply.status, reply.message, reply.headers);
-  const { blocks, cut, afterwards } =
-    "cut" in reply ? reply : { blocks: [reply].flat(), cut: {}, afterwards: undefined };
+  const { blocks, cut = {}, afterwards, ending }: Answer = "blocks" in reply ? reply : { blocks: [reply].flat() };
   const model = String(body["model"]);
-  const usage = usageOf(body, blocks);
+  const usage = usageOf(body, blocks, ending);
   const isStream = body["stream"] === true;
   const contentType = isStream ? "text/event-stream; charset=utf-8" : "application/json";
   const pieces = isStream
-    ? encode(cutBlocks(messageEvents(model, blocks, usage), cut))
-    : [{ bytes: Buffer.from(JSON.stringify(messageOf(model, blocks, usage))), delayMs: 0 }];
+    ? encode(cutBlocks(messageEvents(model, blocks, usage, ending), cut))
+    : [{ bytes: Buffer.from(JSON.stringify(messageOf(model, blocks, usage, ending))), delayMs: 0 }];
   if (!(await sendPieces(response, contentType, cutBytes(pieces, cut)))) return;
   if (afterwards === undefined) response.end();
   if (afterwards !== "break") return;

@@ -1,6 +1,6 @@
 /** A model's message as the Messages API sends it: whole as JSON, or as the events of a stream. Pure, but for random ids. */
 import { randomBytes } from "node:crypto";
-import type { Block } from "./script.ts";
+import type { Block, Ending } from "./script.ts";
 
 export interface Usage {
   input_tokens: number;
@@ -21,21 +21,25 @@ export function newId(prefix: "msg" | "toolu" | "req"): string {
 }
 
 /** The whole message, for a request without `stream`. */
-export function messageOf(model: string, blocks: readonly Block[], usage: Usage) {
+export function messageOf(model: string, blocks: readonly Block[], usage: Usage, ending: Ending = {}) {
   return {
     id: newId("msg"),
     type: "message",
     role: "assistant",
     model,
     content: blocks.map(wholeBlock),
-    stop_reason: stopReasonOf(blocks),
-    stop_sequence: null,
+    ...endOf(blocks, ending),
     usage,
   };
 }
 
 /** The message's events from `message_start` to `message_stop`. */
-export function* messageEvents(model: string, blocks: readonly Block[], usage: Usage): Generator<StreamEvent> {
+export function* messageEvents(
+  model: string,
+  blocks: readonly Block[],
+  usage: Usage,
+  ending: Ending = {},
+): Generator<StreamEvent> {
   const now = (data: StreamEvent["data"]): StreamEvent => ({ data, delayMs: 0 });
   const message = messageOf(model, [], { ...usage, output_tokens: 1 });
   yield now({ type: "message_start", message: { ...message, stop_reason: null } });
@@ -48,15 +52,19 @@ export function* messageEvents(model: string, blocks: readonly Block[], usage: U
     }
     yield now({ type: "content_block_stop", index });
   }
-  yield now({ type: "message_delta", delta: { stop_reason: stopReasonOf(blocks), stop_sequence: null }, usage });
+  yield now({ type: "message_delta", delta: endOf(blocks, ending), usage });
   yield now({ type: "message_stop" });
 }
 
 /** A plausible count, a token being about four bytes: all before the last message comes from the cache. */
-export function usageOf(body: Readonly<Record<string, unknown>>, blocks: readonly Block[]): Usage {
+export function usageOf(
+  body: Readonly<Record<string, unknown>>,
+  blocks: readonly Block[],
+  { inputTokens }: Ending = {},
+): Usage {
   const messages = body["messages"] as readonly { role: string }[];
   const fresh = tokensIn(messages.at(-1));
-  const cached = tokensIn(body) - fresh;
+  const cached = Math.max(0, (inputTokens ?? tokensIn(body)) - fresh);
   const isFirst = !messages.some(({ role }) => role === "assistant");
   return {
     input_tokens: fresh,
@@ -71,8 +79,10 @@ export function tokensIn(value: unknown): number {
   return Math.ceil(Buffer.byteLength(JSON.stringify(value ?? "")) / 4);
 }
 
-function stopReasonOf(blocks: readonly Block[]): "tool_use" | "end_turn" {
-  return blocks.some(({ type }) => type === "tool_use") ? "tool_use" : "end_turn";
+function endOf(blocks: readonly Block[], { stopReason, stopDetails }: Ending) {
+  const usual = blocks.some(({ type }) => type === "tool_use") ? "tool_use" : "end_turn";
+  const details = stopDetails === undefined ? {} : { stop_details: stopDetails };
+  return { stop_reason: stopReason ?? usual, stop_sequence: null, ...details };
 }
 
 function wholeBlock(block: Block) {

@@ -51,8 +51,9 @@ export interface ModelRequest {
 }
 
 const reminder = /<system-reminder>[\s\S]*?<\/system-reminder>/g;
-/** lines that claude writes in the user's name when a reply was interrupted or cut off */
-const claudesOwn = /^\[Request interrupted by user|^Your response above was cut off mid-stream/;
+/** lines that claude writes in the user's name when a reply was interrupted, cut off or refused */
+const claudesOwn =
+  /^\[Request interrupted by user|^Your response above was (?:cut off mid-stream|stopped by a safety classifier)|^Output token limit hit/;
 
 export function readModelRequest(body: Readonly<Record<string, unknown>>): ModelRequest {
   const messages = body["messages"] as readonly Message[];

@@ -32,7 +32,23 @@ export interface Refusal {
   headers: Readonly<Record<string, string>>;
 }
 
-export type Reply = Block | readonly Block[] | CutMessage | Refusal;
+/** What the API says about a message's end and its size. */
+export interface Ending {
+  /** what follows from the blocks when undefined: `tool_use` or `end_turn` */
+  stopReason?: "max_tokens" | "pause_turn" | "refusal" | "model_context_window_exceeded";
+  /** the API's explanation of a refusal: its category and words, and a token for asking another model at no cost */
+  stopDetails?: Readonly<Record<string, unknown>>;
+  /** what the request is said to measure; counted when undefined */
+  inputTokens?: number;
+}
+
+export interface EndedMessage {
+  type: "ended_message";
+  blocks: readonly Block[];
+  ending: Ending;
+}
+
+export type Reply = Block | readonly Block[] | CutMessage | EndedMessage | Refusal;
 
 /** May return a promise, so that a test can hold the reply back until it has seen what it waits for. */
 export type Script = (request: ModelRequest) => Reply | Promise<Reply>;
@@ -68,6 +84,11 @@ export function thinking(content: string): Block {
 
 export function toolUse(name: string, input: Readonly<Record<string, unknown>>): Block {
   return { type: "tool_use", name, input };
+}
+
+/** A message that ends as `ending` says, e.g. `ended({ stopReason: "max_tokens" }, text("half a"))`. */
+export function ended(ending: Ending, ...blocks: readonly Block[]): EndedMessage {
+  return { type: "ended_message", blocks, ending };
 }
 
 /** An error answer in the API's own shape, e.g. `refuse(429, { retryAfter: 1 })`. */

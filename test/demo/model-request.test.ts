@@ -31,6 +31,10 @@ test("notes that claude writes in the user's name are no turns", () => {
     user(said("first")),
     assistant(said("half")),
     user(said("Your response above was cut off mid-stream. Resume directly from where it stops")),
+    assistant(said("more")),
+    user(said("Output token limit hit. Resume directly")),
+    assistant(said("refused")),
+    user(said("Your response above was stopped by a safety classifier")),
     assistant(said("rest")),
     user(said("[Request interrupted by user]\n"), said("second")),
   );

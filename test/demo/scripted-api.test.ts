@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deltas, dieMidStream, hang, refuse, type Script, text, thinking, toolUse } from "../../src/demo/script.ts";
+import {
+  deltas,
+  dieMidStream,
+  ended,
+  hang,
+  refuse,
+  type Script,
+  text,
+  thinking,
+  toolUse,
+} from "../../src/demo/script.ts";
 import { type ScriptedApi, startScriptedApi } from "../../src/demo/scripted-api.ts";
 
 const question = { model: "claude-opus-5-5", max_tokens: 100, messages: [{ role: "user", content: "hello" }] };
@@ -104,6 +114,20 @@ test("without stream the same reply is one JSON message", async () => {
   assert.deepEqual([content[1]?.["name"], content[1]?.["input"]], ["Bash", { command: "true" }]);
   assert.equal(stop_reason, "tool_use");
   assert.ok(Number(usage["output_tokens"]) > 9);
+});
+
+test("ended() says how a message ends and how long the conversation is, streamed or not", async () => {
+  const stopDetails = { type: "refusal", category: "cyber" };
+  const script = () => ended({ stopReason: "refusal", stopDetails, inputTokens: 900_000 }, text("hello"));
+  const end = { stop_reason: "refusal", stop_sequence: null, stop_details: stopDetails };
+  const last = (await eventsOf(script)).at(-2);
+  assert.deepEqual(last?.["delta"], end);
+  await using api = await startScriptedApi({ script });
+  const whole = (await (await ask(api, { stream: false })).json()) as Json;
+  assert.deepEqual({ ...whole, ...end }, whole);
+  for (const usage of [last?.["usage"], whole["usage"]] as Record<string, number>[]) {
+    assert.equal((usage["input_tokens"] ?? 0) + (usage["cache_creation_input_tokens"] ?? 0), 900_000);
+  }
 });
 
 test("after the first answer, all before the last message is read from the cache", async () => {
