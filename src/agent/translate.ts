@@ -137,10 +137,15 @@ export class TurnTranslator {
         return message["status"] === "compacting" ? [status("compacting", "The conversation is being compacted")] : [];
       case "compact_boundary":
         return [status("compacting", "The conversation was compacted")];
+      case "model_refusal_fallback": {
+        const { original_model, fallback_model, scope } = message;
+        const howLong = scope === "local" ? "this once" : "from now on";
+        return [status("model", `${original_model} refused; ${fallback_model} answers ${howLong}`)];
+      }
       case "model_fallback":
-        return [
-          status("model", `Another model answers: ${JSON.stringify(message["to_model"] ?? message["model"] ?? "")}`),
-        ];
+        return [status("model", `${message["fallback_model"]} answers in place of ${message["original_model"]}`)];
+      case "informational":
+        return message["level"] === "info" ? [] : [status("notice", String(message["content"]))];
       case "permission_denied":
         return [status("notice", `${message["tool_name"]} was refused: ${message["message"]}`)];
       case "session_writes_lost":
