@@ -16,6 +16,7 @@ const exitMeanings: Record<keyof typeof exitCodes, string> = {
   upstream: "the API refused the key or the model, or cannot be reached",
   busy: "another process uses the session",
   credentialVisible: "a credential would have been visible in the sandbox; nothing was started",
+  budget: "what is left of the session's budget does not pay for the next request",
   interrupted: "interrupted by Ctrl-C; 129 and 143 after SIGHUP and SIGTERM",
 };
 

@@ -15,6 +15,8 @@ export const exitCodes = {
   busy: 6,
   /** a credential would have been visible in the sandbox */
   credentialVisible: 7,
+  /** what is left of the session's budget does not pay for the next request */
+  budget: 8,
   /** stopped by SIGINT, as shells report it */
   interrupted: 130,
 } as const;
@@ -70,6 +72,13 @@ export class BusyError extends ModalSbError {
 export class CredentialVisibleError extends ModalSbError {
   constructor(message: string, options?: ErrorOptions) {
     super(message, exitCodes.credentialVisible, options);
+  }
+}
+
+/** The budget does not pay for a single request. */
+export class BudgetError extends ModalSbError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, exitCodes.budget, options);
   }
 }
 

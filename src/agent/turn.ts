@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { SDKResultMessage } from "@anthropic-ai/claude-agent-sdk";
 import { maxAgentLineBytes } from "../protocol/limits.ts";
-import type { EndTurn } from "../protocol/messages.ts";
+import { type EndTurn, reasonPattern } from "../protocol/messages.ts";
 import { TurnTranslator, usageOf } from "./translate.ts";
 
 /** the last words and the error message share one line of the protocol */
@@ -40,7 +40,10 @@ export class Turn {
 
   /** For a turn that claude did not end itself. */
   endWithoutResult(result: "interrupted" | "error", message: string): Omit<EndTurn, "seq"> {
-    return this.end({ result, text: "", error: { message, apiStatus: null }, usage: usageOf(undefined) }, 0);
+    return this.end(
+      { result, text: "", error: { message, apiStatus: null, reason: null }, usage: usageOf(undefined) },
+      0,
+    );
   }
 
   /** Whether `result` answers this turn, and not a task that claude began by itself. */
@@ -56,7 +59,12 @@ export class Turn {
     if (!result.is_error) return { result: "success", text: cutToBytes(words, maxTextBytes), error: null, usage };
     const text = cutToBytes(this.translator.lastText, maxTextBytes);
     if (this.interrupted && result.terminal_reason?.startsWith("aborted")) {
-      return { result: "interrupted", text, error: { message: "The turn was interrupted", apiStatus: null }, usage };
+      return {
+        result: "interrupted",
+        text,
+        error: { message: "The turn was interrupted", apiStatus: null, reason: null },
+        usage,
+      };
     }
     const apiStatus = result.subtype === "success" ? (result.api_error_status ?? null) : null;
     const reasons = result.subtype === "success" ? words : result.errors.join("\n");
@@ -64,10 +72,19 @@ export class Turn {
     return {
       result: result.subtype === "error_max_turns" ? "max_turns" : "error",
       text,
-      error: { message, apiStatus },
+      error: { message, apiStatus, reason: reasonOf(result) },
       usage,
     };
   }
+}
+
+/**
+ * What the API's error names in `error.details.error_code`. The SDK's types lack the field; seen with claude 2.1.330, which
+ * passes on what looks like a word.
+ */
+function reasonOf(result: SDKResultMessage): string | null {
+  const { api_error_code: code } = result as { api_error_code?: unknown };
+  return typeof code === "string" && reasonPattern.test(code) ? code : null;
 }
 
 /** As much of the beginning as takes `maxBytes` in JSON. */

@@ -1,26 +1,15 @@
 /** What sessions have spent, and every decision of their proxies: read from the proxy's volume, while it runs or after. */
 import { createReadStream, existsSync, readdirSync, statSync, watch } from "node:fs";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import type { Config } from "../config/load.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import type { Provider } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
+import { type AccountSpending, spendingOf } from "../session/account-spending.ts";
 import { providerOf } from "../session/session-file.ts";
 import { volumeFolders } from "../session/volume-copy.ts";
 import { limitsOf } from "./open.ts";
 import type { Output } from "./output.ts";
-
-interface Spending {
-  session: string;
-  requests: number;
-  refused: number;
-  inputTokens: number;
-  outputTokens: number;
-  cacheReadTokens: number;
-  cacheWriteTokens: number;
-  usd: number;
-}
 
 /** Prints a table, or a JSON object a line. Throws a UsageError when the session is not known. */
 export async function showUsage(
@@ -134,31 +123,7 @@ export function sessionsByTime({ settings }: Config): string[] {
   );
 }
 
-/** What a session has spent, from its proxy's volume; zeros when there is nothing. */
-export function spendingOf(session: string, folder: string | undefined): Spending {
-  const nothing = {
-    ...{ session, requests: 0, refused: 0, inputTokens: 0, outputTokens: 0 },
-    ...{ cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0 },
-  };
-  const path = join(folder ?? "", "ledger.db");
-  if (folder === undefined || !existsSync(path)) return nothing;
-  const database = new DatabaseSync(path, { readOnly: true });
-  try {
-    const row = database.prepare("SELECT * FROM accounts WHERE account = ?").get(session);
-    if (!row) return nothing;
-    const count = (name: string) => Number(row[name]);
-    return {
-      ...{ session, requests: count("requests"), refused: count("refused") },
-      ...{ inputTokens: count("inputTokens"), outputTokens: count("outputTokens") },
-      ...{ cacheReadTokens: count("cacheReadTokens"), cacheWriteTokens: count("cacheWriteTokens") },
-      usd: count("nanoUsd") / 1e9,
-    };
-  } finally {
-    database.close();
-  }
-}
-
-function tableOf(rows: readonly Spending[]): string {
+function tableOf(rows: readonly AccountSpending[]): string {
   if (rows.length === 0) return "There is no session yet.\n";
   const head = ["session", "requests", "refused", "input", "output", "of cache", "spent"];
   const cells = rows.map((row) => [

@@ -1,24 +1,39 @@
 import { exitCodes } from "../errors.ts";
 import type { EndTurn } from "../protocol/messages.ts";
+import type { Reason } from "../proxy/refusal.ts";
 
-/** The exit code of a turn, and what the user can do about it; `sandboxLost` when the sandbox died under it. */
-export function outcomeOf(end: EndTurn, sandboxLost: boolean): { exitCode: number; hint?: string } {
+interface TurnOutcome {
+  exitCode: number;
+  /** what the user can do about it */
+  hint?: string;
+}
+
+/** What helps against a refusal by the proxy, where its own words do not say it. */
+const hints: Partial<Record<Reason, string>> = {
+  budget_exceeded: "the session's budget is used: --budget-usd <usd> raises it, modal-sb usage shows it",
+  sandbox_key_refused: "the sandbox's key has ended with its grant: start the session again",
+  audit_unwritable: "the disk of the state folder is full or cannot be written to: free some space, then try again",
+  upstream_unreachable: "the API cannot be reached: check your network, then try again",
+};
+
+/** The exit code of a turn, and a hint; `sandboxLost` when the sandbox died under it. */
+export function outcomeOf(end: EndTurn, sandboxLost: boolean): TurnOutcome {
   if (end.result === "success") return { exitCode: exitCodes.success };
   if (end.result === "interrupted") return { exitCode: exitCodes.interrupted };
   if (sandboxLost) return { exitCode: exitCodes.sandbox };
-  const status = end.error?.apiStatus ?? null;
-  if (status === 403 && end.error?.message.includes("modal-sb proxy: ")) {
-    const isBudget = /could use up to .* is left/.test(end.error.message);
-    const raise = "the session's budget is used: --budget-usd <usd> raises it, modal-sb usage shows it";
-    return { exitCode: exitCodes.upstream, ...(isBudget && { hint: raise }) };
-  }
-  if (status === 401 || status === 403) {
-    return { exitCode: exitCodes.upstream, hint: "the API refused the key that the proxy holds: check it" };
-  }
-  if (status === 429) return { exitCode: exitCodes.upstream, hint: "the API's rate limit is reached: try later" };
-  if (status !== null && status >= 500) {
-    return { exitCode: exitCodes.upstream, hint: "the API cannot be reached or is in trouble: try later" };
-  }
-  if (status !== null) return { exitCode: exitCodes.upstream };
-  return { exitCode: exitCodes.agent };
+  const { apiStatus = null, reason = null } = end.error ?? {};
+  if (reason === "budget_exceeded") return withHint(exitCodes.budget, hints.budget_exceeded);
+  if (reason !== null && Object.hasOwn(hints, reason)) return withHint(exitCodes.upstream, hints[reason as Reason]);
+  if (apiStatus === null) return { exitCode: exitCodes.agent };
+  return withHint(exitCodes.upstream, hintOfStatus(apiStatus));
+}
+
+function withHint(exitCode: number, hint: string | undefined): TurnOutcome {
+  return hint === undefined ? { exitCode } : { exitCode, hint };
+}
+
+function hintOfStatus(status: number): string | undefined {
+  if (status === 401 || status === 403) return "the API refused the key that the proxy holds: check it";
+  if (status === 429) return "the API's rate limit is reached: try later";
+  return status >= 500 ? "the API cannot be reached or is in trouble: try later" : undefined;
 }

@@ -4,6 +4,9 @@
  */
 import { z } from "zod";
 
+/** A word by which a refusal is known, as claude passes it on. */
+export const reasonPattern = /^[a-z][a-z0-9_]{0,63}$/;
+
 const turnId = z.string().min(1).max(64);
 
 export const hostMessageSchema = z.discriminatedUnion("type", [
@@ -88,7 +91,15 @@ export const agentEventSchema = z.discriminatedUnion("type", [
     /** the agent's last words, empty when there were none; cut to half of maxAgentLineBytes */
     text: z.string(),
     /** why, when result is not `success` */
-    error: z.object({ message: z.string(), apiStatus: z.number().nullable() }).nullable(),
+    error: z
+      .object({
+        message: z.string(),
+        /** of the API's last answer, null when it was not about a request */
+        apiStatus: z.number().nullable(),
+        /** the proxy's reason for refusing the request, or the API's own code; null when neither named one */
+        reason: z.string().regex(reasonPattern).nullable().default(null),
+      })
+      .nullable(),
     usage: usageSchema,
     costUsd: z.number(),
     durationMs: z.number(),

@@ -67,10 +67,27 @@ export class Prices {
 
   /** A dated or "latest" id counts as its model. An unknown model costs what the dearest does. */
   of(model: string): { price: Price; isKnown: boolean } {
-    const id = model.replace(/\[1m\]$/, "");
-    const known = this.#prices.get(id) ?? this.#prices.get(id.replace(/-(?:20\d{6}|latest|0)$/, ""));
+    const known = this.#find(model);
     return { price: known ?? this.#dearest, isKnown: known !== undefined };
   }
+
+  /** The least that `cost` makes of the model's price; an alias such as "opus" may be any model of that name. */
+  leastOf(model: string, cost: (price: Price) => number): number {
+    const known = this.#find(model);
+    if (known) return cost(known);
+    const all = [...this.#prices];
+    const named = all.filter(([id]) => id.split("-").includes(idOf(model)));
+    return Math.min(...(named.length > 0 ? named : all).map(([, price]) => cost(price)));
+  }
+
+  #find(model: string): Price | undefined {
+    const id = idOf(model);
+    return this.#prices.get(id) ?? this.#prices.get(id.replace(/-(?:20\d{6}|latest|0)$/, ""));
+  }
+}
+
+function idOf(model: string): string {
+  return model.replace(/\[1m\]$/, "");
 }
 
 function dearestOf(prices: readonly Price[]): Price {

@@ -13,9 +13,9 @@ import type { ServerResponse } from "node:http";
  */
 export const refusals = {
   /** no key came: git asks without one first */
-  sandbox_key_missing: { status: 403, type: "authentication_error" },
+  sandbox_key_missing: { status: 403, anthropic: 406, type: "authentication_error" },
   /** bad, unknown, expired or revoked key: the same answer for all */
-  sandbox_key_refused: { status: 403, type: "authentication_error" },
+  sandbox_key_refused: { status: 403, anthropic: 406, type: "authentication_error" },
   path_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
   method_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
   /** the grant of this sandbox does not name the upstream */

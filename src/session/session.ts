@@ -18,6 +18,7 @@ import { Listeners } from "./listeners.ts";
 import type { LiveTurn } from "./live-file.ts";
 import { lossWords, noteOfLoss } from "./loss.ts";
 import { MetricsSync } from "./metrics-sync.ts";
+import { refuseUnpayable } from "./payable.ts";
 import { noteToAgent, wordsOf } from "./proxy-notices.ts";
 import type { ProxyNotice } from "./proxy-role.ts";
 import { type Running, type RunningParts, releaseRunning, startRunning, stopRunning } from "./running.ts";
@@ -57,6 +58,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const opening = [open("app"), open("trackio"), open("audit"), options.metrics ? open("syncer") : undefined] as const;
   await Promise.allSettled(opening);
   const [app, trackio, audit, syncer] = await Promise.all(opening);
+  refuseUnpayable(options, audit);
   const volumes: Volumes = { data, app, trackio, audit, syncer };
   const id = sessionIdOf(options.stateFolder, options.name, options.provider);
   return new RunningSession(options, id, volumes, undo.move());
@@ -373,7 +375,7 @@ class RunningSession implements Session {
       result: "error",
       text: "",
       // words of a sandbox may have come in by any error
-      error: { message: sanitizeText(message), apiStatus: null },
+      error: { message: sanitizeText(message), apiStatus: null, reason: null },
       usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
       costUsd: 0,
       durationMs: Date.now() - turn.startedAt,

@@ -4,6 +4,8 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
+import { bytesPerToken } from "../../src/proxy/cost.ts";
+import { leastInputTokens, usualModel } from "../../src/session/payable.ts";
 import { ended, User } from "../helpers/cli.ts";
 
 test("usage and audit show a session's spending and decisions, as tables and as JSON", async () => {
@@ -33,12 +35,45 @@ test("usage and audit show a session's spending and decisions, as tables and as 
 
 test("a budget from the command line refuses what could exceed it, and says how to go on", async () => {
   await using user = await User.create();
-  const outcome = await user.run(["-p", "hello", "-s", "poor", "--budget-usd", "0.01"]);
-  assert.equal(outcome.code, 5);
-  assert.match(outcome.stderr, /could use up to \$\d+\.\d\d and \$0\.0100 is left of \$0\.0100/);
+  const input = "hello\nagain\n";
+  const outcome = await user.run(["-s", "poor", "--budget-usd", "0.74"], { input });
+  assert.equal(outcome.code, 8, outcome.stderr);
+  assert.match(outcome.stdout, /^turn 1: You said: hello\nEND_TURN/);
+  assert.match(outcome.stderr, /could use up to \$\d+\.\d\d and \$\d+\.\d\d is left of \$0\.74/);
+  assert.doesNotMatch(outcome.stderr, /Failed to authenticate/);
   assert.match(outcome.stderr, /hint: the session's budget is used: --budget-usd/);
   assert.match((await user.run(["audit", "poor"])).stdout, /402 {2}anthropic {2}POST \/v1\/messages.*budget_exceeded/);
   assert.equal((await user.run(["-p", "hello", "-s", "poor", "--budget-usd", "5"])).code, 0);
+});
+
+test("a budget that cannot pay for one request is refused before a sandbox is started", async () => {
+  await using user = await User.create();
+  const fresh = await user.run(["-p", "hello", "-s", "penniless", "--budget-usd", "0.01"]);
+  assert.equal(fresh.code, 8, fresh.stderr);
+  assert.match(fresh.stderr, /error: A budget of \$0\.0100 does not pay for a request/);
+  assert.match(fresh.stderr, /hint: --budget-usd \d+ raises it/);
+  const first = await user.run(["-p", "hello", "-s", "saver", "--budget-usd", "1"]);
+  assert.equal(first.code, 0, first.stderr);
+  const requests = user.api.requests.length;
+  const spent = JSON.parse((await user.run(["usage", "saver", "--json"])).stdout).usd as number;
+  const second = await user.run(["-p", "again", "-s", "saver", "--budget-usd", String(spent)]);
+  assert.equal(second.code, 8, second.stderr);
+  assert.match(second.stderr, /The session "saver" has used \$0\.\d+ of its budget/);
+  assert.equal(user.api.requests.length, requests);
+  assert.equal(
+    (await user.run(["-p", "again", "-s", "saver", "--budget-usd", "0.01", "--model", "claude-haiku-5-5"])).code,
+    8,
+  );
+  assert.equal((await user.run(["-p", "again", "-s", "saver", "--budget-usd", "2"])).code, 0);
+});
+
+test("what is expected of a request's price is no more than what claude asks for", async () => {
+  await using user = await User.create();
+  assert.equal((await user.run(["-p", "hello", "-s", "usual"])).code, 0);
+  const [request] = user.api.requests;
+  const { model, max_tokens } = request?.body as { model: string; max_tokens: number };
+  assert.deepEqual([model, max_tokens], [usualModel, 32_000]);
+  assert.ok(Buffer.byteLength(JSON.stringify(request?.body)) / bytesPerToken >= leastInputTokens);
 });
 
 test("audit --follow goes on with what comes, until it is interrupted", async () => {

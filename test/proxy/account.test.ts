@@ -76,7 +76,7 @@ test("each request is one audit line, with figures and without a key, a header o
         ...{ bytesIn: body.length, bytesOut: stream.length, status: 200, reason: null },
       },
       { ...common, ...nothing, sandboxId, path: "/v1/files", status: 406, reason: "path_not_allowed" },
-      { ...common, ...nothing, sandboxId: null, path: "/v1/messages", status: 403, reason: "sandbox_key_refused" },
+      { ...common, ...nothing, sandboxId: null, path: "/v1/messages", status: 406, reason: "sandbox_key_refused" },
     ],
   );
   const text = JSON.stringify(lines);

@@ -46,7 +46,7 @@ test("a bad key, or two that differ: refused alike, and nothing reaches the upst
   const bodies = new Set<string>();
   for (const headers of bad) {
     const answer = await proxy.send({ headers });
-    assert.equal(answer.status, 403, JSON.stringify(headers));
+    assert.equal(answer.status, 406, JSON.stringify(headers));
     assert.equal(answer.headers["x-should-retry"], "false");
     assert.equal(answer.headers["x-modal-sb-reason"], "sandbox_key_refused");
     bodies.add(answer.body);
@@ -60,7 +60,7 @@ test("a key that is missing is said to be missing", async () => {
   await using proxy = await runningProxy();
   for (const headers of [{}, { cookie: `x-api-key=${sandboxKey}` }]) {
     const answer = await proxy.send({ headers });
-    assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [403, "sandbox_key_missing"]);
+    assert.deepEqual([answer.status, answer.headers["x-modal-sb-reason"]], [406, "sandbox_key_missing"]);
     assert.match(JSON.parse(answer.body).error.message, /has no sandbox key/);
   }
   assert.equal(proxy.arrived.length, 0);
@@ -68,14 +68,14 @@ test("a key that is missing is said to be missing", async () => {
 
 test("a grant that has expired or was revoked is refused", async () => {
   await using expired = await runningProxy({ expiresAt: Date.now() - 1 });
-  assert.equal((await expired.send({})).status, 403);
+  assert.equal((await expired.send({})).status, 406);
   await using revoked = await runningProxy();
   assert.equal((await revoked.send({})).status, 200);
   await revoked.control({ id: 1, op: "revoke", sandboxId });
-  assert.equal((await revoked.send({})).status, 403);
+  assert.equal((await revoked.send({})).status, 406);
   await using emptied = await runningProxy();
   await emptied.control({ id: 1, op: "revoke_all" });
-  assert.equal((await emptied.send({})).status, 403);
+  assert.equal((await emptied.send({})).status, 406);
 });
 
 test("a grant that is revoked while a body comes opens nothing more", async () => {
@@ -89,7 +89,7 @@ test("a grant that is revoked while a body comes opens nothing more", async () =
   await proxy.control({ id: 1, op: "revoke", sandboxId });
   const answered = once(slow, "data");
   slow.write(smallBody.slice(-1));
-  assert.match(String((await answered)[0]), /^HTTP\/1\.1 403 /);
+  assert.match(String((await answered)[0]), /^HTTP\/1\.1 406 /);
   slow.destroy();
   assert.equal(proxy.arrived.length, before);
 });

@@ -102,7 +102,7 @@ describe("attacks that only Modal makes possible", { skip: reason ?? false }, ()
       `${sandboxOf(modal, "keyed", "proxy").id}.${first.env["MODAL_SB_SANDBOX_TOKEN"]}`,
     ];
     for (const wrong of wrongKeys)
-      assert.equal(await askProxy(modal.emulator, first, wrong), 403, String(wrong?.length));
+      assert.equal(await askProxy(modal.emulator, first, wrong), 406, String(wrong?.length));
 
     await modal.emulator.preempt(first.id);
     await one.talk.until("stderr", /The agent's sandbox was lost/);
@@ -117,7 +117,7 @@ describe("attacks that only Modal makes possible", { skip: reason ?? false }, ()
       `${second.id}.${first.env["MODAL_SB_SANDBOX_TOKEN"]}`,
       `${first.id}.${second.env["MODAL_SB_SANDBOX_TOKEN"]}`,
     ];
-    for (const old of oldKeys) assert.equal(await askProxy(modal.emulator, second, old), 403);
+    for (const old of oldKeys) assert.equal(await askProxy(modal.emulator, second, old), 406);
     await assert.rejects(askProxy(modal.emulator, first, key), "the tunnel of the old proxy is gone");
     for (const session of [one, two]) assert.equal(await session.leave(), 0);
     assertNothingRuns(modal);
