@@ -4,17 +4,35 @@ import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { type Line, LineSplitter } from "../protocol/json-lines.ts";
 import { maxHostLineBytes } from "../protocol/limits.ts";
-import { type AgentEvent, type HostMessage, hostMessageSchema } from "../protocol/messages.ts";
+import { type AgentEvent, type HostMessage, hostMessageSchema, userIdsSchema } from "../protocol/messages.ts";
 import type { EventLog } from "./event-log.ts";
 
 /** A client that reads slower than this much is behind is cut off; it can come back and replay. */
 const maxBufferedBytes = 32 * 1024 * 1024;
+/** kept of a line over the cap: enough for all that stands before a message's text */
+const headBytes = 512;
+/** how the host writes the beginning of a user message */
+const userHead = /^\{"type":"user","turnId":"([^"\\]{1,64})","nonce":"([^"\\]{1,128})",/;
+
+/** What END_TURN says of a turn. */
+interface TurnIds {
+  turnId: string;
+  nonce: string;
+}
+
+interface Unreadable {
+  reason: string;
+  /** of the user message that the line was meant to be; undefined: it was another one, or nobody can tell */
+  turn: TurnIds | undefined;
+}
 
 export interface ClientsOptions {
   socketPath: string;
   log: EventLog;
   hello: () => AgentEvent;
   onMessage: (message: Exclude<HostMessage, { type: "attach" }>) => void;
+  /** Ends the turn of a message that could not be read; false when it does not, because it knows the turn already. */
+  refuse: (turn: TurnIds, reason: string) => boolean;
 }
 
 /** One attached host; `held` keeps live events back while older ones are replayed. */
@@ -51,17 +69,17 @@ export class Clients {
   }
 
   #accept(socket: Socket): void {
-    const lines = new LineSplitter(maxHostLineBytes);
+    const lines = new LineSplitter(maxHostLineBytes, headBytes);
     let client: Client | undefined;
     socket.on("error", () => socket.destroy());
     socket.on("close", () => client && this.#clients.delete(client));
     socket.on("data", (chunk: Buffer) => {
       for (const line of lines.push(chunk)) {
         const message = parse(line);
-        if (typeof message === "string") this.#complain(socket, message);
+        if ("reason" in message) this.#takeUnreadable(socket, client, message);
         else if (message.type === "attach") client ??= this.#attach(socket, message.after);
         else if (client) this.#options.onMessage(message);
-        else this.#complain(socket, "the first message must be attach");
+        else this.#complain(socket, client, "the first message must be attach");
       }
     });
   }
@@ -100,23 +118,40 @@ export class Clients {
     }
   }
 
-  #complain(socket: Socket, reason: string): void {
+  #takeUnreadable(socket: Socket, client: Client | undefined, { reason, turn }: Unreadable): void {
+    const hasEnded = client && turn && this.#options.refuse(turn, reason);
+    if (!hasEnded) this.#complain(socket, client, reason);
+  }
+
+  /** Behind the events that tell the client which of its earlier lines were understood. */
+  #complain(socket: Socket, client: Client | undefined, reason: string): void {
     const event: AgentEvent = { seq: this.#options.log.lastSeq, type: "protocol_error", reason };
-    socket.write(`${JSON.stringify(event)}\n`);
+    const line = `${JSON.stringify(event)}\n`;
+    if (client) this.#deliver(client, line);
+    else socket.write(line);
   }
 }
 
 /** The message, or why the line is none. */
-function parse(line: Line): HostMessage | string {
-  if (!("text" in line)) return `a line of ${line.droppedBytes} bytes was dropped: the limit is ${maxHostLineBytes}`;
+function parse(line: Line): HostMessage | Unreadable {
+  if (!("text" in line)) {
+    const reason = `a line of ${line.droppedBytes} bytes was dropped: the limit is ${maxHostLineBytes}`;
+    return { reason, turn: turnAtHead(line.head) };
+  }
   let json: unknown;
   try {
     json = JSON.parse(line.text);
   } catch {
-    return "a line was not JSON";
+    return { reason: "a line was not JSON", turn: turnAtHead(line.text) };
   }
   const message = hostMessageSchema.safeParse(json);
-  return message.success ? message.data : "a line was no known message";
+  if (message.success) return message.data;
+  return { reason: "a line was no known message", turn: userIdsSchema.safeParse(json).data };
+}
+
+function turnAtHead(text: string): TurnIds | undefined {
+  const [, turnId, nonce] = userHead.exec(text) ?? [];
+  return turnId !== undefined && nonce !== undefined ? { turnId, nonce } : undefined;
 }
 
 async function drained(socket: Socket): Promise<void> {

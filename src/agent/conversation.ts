@@ -21,6 +21,8 @@ export interface ConversationOptions {
   config: AgentConfig;
   environment: Readonly<Record<string, string | undefined>>;
   session: SessionFile;
+  /** messages are taken before, and begun with when it resolves */
+  ready: Promise<void>;
   emit: (event: UnnumberedEvent) => void;
 }
 
@@ -46,6 +48,7 @@ export class Conversation {
   #claude: Claude | undefined;
   #deathsInARow = 0;
   #model: string | undefined;
+  #isReady = false;
   #closing = false;
   #wake: (() => void) | undefined;
   #done: Promise<void>;
@@ -55,6 +58,10 @@ export class Conversation {
     this.#options = options;
     this.#model = options.config.model;
     this.#done = this.#drive();
+    void options.ready.then(() => {
+      this.#isReady = true;
+      this.#startNext();
+    });
   }
 
   get runningTurnId(): string | null {
@@ -63,24 +70,46 @@ export class Conversation {
 
   take(message: Exclude<HostMessage, { type: "attach" | "shutdown" }>): void {
     if (message.type === "user") this.#takeUser(message);
-    else if (message.type === "interrupt") this.#interrupt();
+    else if (message.type === "interrupt") this.#interrupt(message.turnId);
     else void this.#setModel(message.model);
+  }
+
+  /**
+   * Ends the turn of a message that could not be read. False when the turn is known: a line that is damaged on its way a second
+   * time must not end what the first one began, and no turn ends twice.
+   */
+  refuse({ turnId, nonce }: { turnId: string; nonce: string }, reason: string): boolean {
+    if (!this.#isNew(turnId)) return false;
+    const turn = new Turn({ turnId, nonce, text: "" });
+    this.#options.emit(turn.endWithoutResult("error", `The agent could not read the message: ${reason}`));
+    return true;
   }
 
   /** A host that lost its connection says again what it has no end of. */
   #takeUser(message: Extract<HostMessage, { type: "user" }>): void {
-    if (this.#seen.has(message.turnId)) return;
-    this.#seen.add(message.turnId);
+    if (this.#isNew(message.turnId)) this.#enqueue(new Turn(message));
+  }
+
+  /** True once for each id. */
+  #isNew(turnId: string): boolean {
+    if (this.#seen.has(turnId) || this.#openTurns().some((turn) => turn.turnId === turnId)) return false;
+    this.#seen.add(turnId);
     if (this.#seen.size > maxSeen) this.#seen.delete(this.#seen.values().next().value as string);
-    this.#enqueue(new Turn(message));
+    return true;
+  }
+
+  /** The one that runs, then those that wait. */
+  #openTurns(): Turn[] {
+    return this.#running ? [this.#running, ...this.#queue] : [...this.#queue];
   }
 
   /** Ends the turns and claude, with the transcript on disk. */
   async shutdown(): Promise<void> {
     this.#closing = true;
-    for (const turn of [this.#running, ...this.#queue.splice(0)]) {
-      if (turn) this.#options.emit(turn.endWithoutResult("interrupted", "The session was shut down"));
+    for (const turn of this.#openTurns()) {
+      this.#options.emit(turn.endWithoutResult("interrupted", "The session was shut down"));
     }
+    this.#queue.length = 0;
     this.#running = undefined;
     this.#wake?.();
     const claude = this.#claude;
@@ -98,15 +127,14 @@ export class Conversation {
       return;
     }
     this.#queue.push(turn);
-    if (this.#running) {
-      this.#options.emit({ type: "turn_queued", turnId: turn.turnId, position: this.#queue.length });
-    }
     this.#wake?.();
     this.#startNext();
+    if (this.#running === turn) return;
+    this.#options.emit({ type: "turn_queued", turnId: turn.turnId, position: this.#openTurns().indexOf(turn) });
   }
 
   #startNext(): void {
-    if (this.#running || !this.#claude) return;
+    if (!this.#isReady || this.#running || !this.#claude) return;
     const turn = this.#queue.shift();
     if (!turn) return;
     this.#running = turn;
@@ -115,10 +143,16 @@ export class Conversation {
     this.#claude.inbox.push(turn.uuid, turn.text);
   }
 
-  #interrupt(): void {
-    if (!this.#running) return;
-    this.#running.interrupted = true;
-    this.#askToStop();
+  #interrupt(turnId: string | undefined): void {
+    const turn = this.#openTurns().find((open) => turnId === undefined || open.turnId === turnId);
+    if (!turn) return;
+    turn.interrupted = true;
+    if (turn === this.#running) {
+      this.#askToStop();
+      return;
+    }
+    this.#queue.splice(this.#queue.indexOf(turn), 1);
+    this.#options.emit(turn.endWithoutResult("interrupted", "The turn was interrupted"));
   }
 
   #askToStop(): void {

@@ -32,7 +32,14 @@ const publishing = new MetricsPublishing({
 });
 
 const { Conversation } = await import("./conversation.ts");
-const conversation = new Conversation({ config, environment: process.env, session, emit });
+const conversation = new Conversation({
+  config,
+  environment: process.env,
+  session,
+  // a training that goes on finds its metrics
+  ready: publishing.restored,
+  emit,
+});
 
 const module = await import("./clients.ts");
 clients = new module.Clients({
@@ -48,9 +55,9 @@ clients = new module.Clients({
   }),
   onMessage: (message) => {
     if (message.type === "shutdown") void shutdown();
-    // a training that goes on finds its metrics
-    else void publishing.restored.then(() => conversation.take(message));
+    else conversation.take(message);
   },
+  refuse: (turn, reason) => conversation.refuse(turn, reason),
 });
 
 if (config.lifetimeMs !== undefined) {

@@ -19,7 +19,7 @@ export function render(event: SessionEvent): Rendered[] {
     case "tool_ended":
       return outputLines(event.output, event.isError);
     case "turn_queued":
-      return [plain(`queued: ${event.position} before this message`)];
+      return event.position === 0 ? [] : [plain(`queued: ${event.position} before this message`)];
     case "status":
       return [{ note: event.message, tone: event.kind === "crash" ? "error" : "plain" }];
     case "host_notice":

@@ -1,21 +1,23 @@
 import { StringDecoder } from "node:string_decoder";
 
-/** A line of a stream: its text, or the size of one that was over the cap and dropped. */
-export type Line = { text: string } | { droppedBytes: number };
+/** A line of a stream: its text, or the size of one that was over the cap and dropped, with what was kept of its beginning. */
+export type Line = { text: string } | { droppedBytes: number; head: string };
 
 /**
  * Splits bytes into lines, holding at most `maxBytes` of an unfinished one.
- * Invalid UTF-8 becomes U+FFFD. A longer line is dropped to its end and reported once, there. An empty line, a sign of life
- * of the other side, is none.
+ * Invalid UTF-8 becomes U+FFFD. A longer line is dropped to its end and reported once, there, with its first `headBytes`
+ * bytes. An empty line, a sign of life of the other side, is none.
  */
 export class LineSplitter {
   readonly #maxBytes: number;
+  readonly #headBytes: number;
   #parts: Buffer[] = [];
   #bytes = 0;
   #dropping = false;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, headBytes = 0) {
     this.#maxBytes = maxBytes;
+    this.#headBytes = headBytes;
   }
 
   /** The lines that `chunk` completes, in order. */
@@ -38,17 +40,17 @@ export class LineSplitter {
 
   #add(part: Buffer): void {
     this.#bytes += part.length;
-    if (this.#bytes > this.#maxBytes) {
-      this.#dropping = true;
-      this.#parts = [];
-    }
-    if (!this.#dropping && part.length > 0) this.#parts.push(part);
+    if (this.#dropping) return;
+    if (part.length > 0) this.#parts.push(part);
+    if (this.#bytes <= this.#maxBytes) return;
+    this.#dropping = true;
+    // a copy, so that the memory of the rest is free
+    this.#parts = [Buffer.from(Buffer.concat(this.#parts).subarray(0, this.#headBytes))];
   }
 
   #finish(): Line {
-    const line = this.#dropping
-      ? { droppedBytes: this.#bytes }
-      : { text: new StringDecoder("utf8").end(Buffer.concat(this.#parts)) };
+    const text = new StringDecoder("utf8").end(Buffer.concat(this.#parts));
+    const line = this.#dropping ? { droppedBytes: this.#bytes, head: text } : { text };
     this.#parts = [];
     this.#bytes = 0;
     this.#dropping = false;

@@ -9,13 +9,26 @@ export const reasonPattern = /^[a-z][a-z0-9_]{0,63}$/;
 
 const turnId = z.string().min(1).max(64);
 
+const userMessageSchema = z.object({
+  type: z.literal("user"),
+  turnId,
+  nonce: z.string().min(1).max(128),
+  text: z.string(),
+});
+
+/** Of a user message all but its text: what its END_TURN needs. */
+export const userIdsSchema = userMessageSchema.omit({ text: true });
+
 export const hostMessageSchema = z.discriminatedUnion("type", [
   /** first line of every client: the daemon answers `hello`, then every logged event with `seq` > `after`, then live ones */
   z.object({ type: z.literal("attach"), after: z.number().int().min(0) }),
   /** one user message; queued while another turn runs. `nonce` comes back in END_TURN and nowhere else */
-  z.object({ type: z.literal("user"), turnId, nonce: z.string().min(1).max(128), text: z.string() }),
-  /** ends the running turn with result `interrupted`; without a running turn nothing happens */
-  z.object({ type: z.literal("interrupt") }),
+  userMessageSchema,
+  /**
+   * ends a turn that runs or waits with result `interrupted`: the one with that id, or without an id the first. Nothing happens
+   * when there is none
+   */
+  z.object({ type: z.literal("interrupt"), turnId: turnId.optional() }),
   z.object({ type: z.literal("set_model"), model: z.string().min(1).max(200) }),
   /** ends the daemon after the transcript is on disk */
   z.object({ type: z.literal("shutdown") }),
@@ -46,7 +59,14 @@ export const agentEventSchema = z.discriminatedUnion("type", [
     /** the turn that is running now, null when idle */
     runningTurnId: turnId.nullable(),
   }),
-  z.object({ seq, type: z.literal("turn_queued"), turnId, position: z.number().int() }),
+  /** the message has come and waits. Every message is answered, in order: by this, by turn_started or by its END_TURN */
+  z.object({
+    seq,
+    type: z.literal("turn_queued"),
+    turnId,
+    /** how many turns come before it */
+    position: z.number().int(),
+  }),
   z.object({ seq, type: z.literal("turn_started"), turnId }),
   z.object({ seq, type: z.literal("text_delta"), turnId, text: z.string() }),
   /** the text streamed so far stands: its block is complete */
@@ -80,7 +100,10 @@ export const agentEventSchema = z.discriminatedUnion("type", [
   }),
   /** figures of one answered API request */
   z.object({ seq, type: z.literal("usage"), turnId, usage: usageSchema }),
-  /** a client's line that could not be used: malformed, unknown or over the cap. The connection goes on */
+  /**
+   * a client's line that could not be used: malformed, unknown or over the cap. The connection goes on. A user message
+   * whose turnId and nonce can be made out is answered with the END_TURN of its turn instead
+   */
   z.object({ seq, type: z.literal("protocol_error"), reason: z.string() }),
   z.object({
     seq,

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { appendFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { startScriptedApi } from "../../src/demo/scripted-api.ts";
 import { echo } from "../../src/demo/scripts/echo.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
@@ -193,6 +194,84 @@ test("lines that are no message are answered, and the connection goes on", () =>
     const reasons = client.events.flatMap((event) => (event.type === "protocol_error" ? [event.reason] : []));
     assert.equal(reasons.length, 5);
     assert.equal((await client.say("fine").end).result, "success");
+  }));
+
+/** Lines that are no message, from the same turn: over the cap, cut off, and without a text. */
+function unreadable(turnId: string): string[] {
+  const head = `{"type":"user","turnId":"${turnId}","nonce":"nonce-${turnId}",`;
+  return [`${head}"text":"${"x".repeat(9 * 1024 * 1024)}"}\n`, `${head}"text":"x\n`, `${head}"text":5}\n`];
+}
+
+function endsOf(client: DaemonClient, turnId: string): string[] {
+  return client.events.flatMap((event) =>
+    event.type === "END_TURN" && event.turnId === turnId ? [`${event.result} ${event.nonce}`] : [],
+  );
+}
+
+test("a message that cannot be read ends its turn with an error, once", () =>
+  withDaemon(async ({ client, api }) => {
+    const words = [/a line of \d+ bytes was dropped: the limit is \d+/, /not JSON/, /no known message/];
+    for (const [index, line] of unreadable("damaged").entries()) {
+      const turnId = `turn-${index}`;
+      client.socket.write(line.replaceAll("damaged", turnId));
+      const end = await client.waitFor("END_TURN", (event) => event.turnId === turnId);
+      assert.match(end.error?.message ?? "", words[index] as RegExp);
+      client.send({ type: "user", turnId, nonce: `nonce-${turnId}`, text: "whole, too late" });
+    }
+    assert.equal((await client.say("fine").end).result, "success");
+    for (const index of words.keys()) {
+      assert.deepEqual(endsOf(client, `turn-${index}`), [`error nonce-turn-${index}`]);
+    }
+    assert.ok(!JSON.stringify(api.requests.map(({ body }) => body)).includes("too late"));
+  }));
+
+test("a damaged line ends no turn that runs, waits or has ended", () =>
+  withDaemon(async ({ client }) => {
+    const running = client.say("!hang");
+    await client.waitFor("text_delta", (event) => event.turnId === running.turnId);
+    const waiting = client.say("next");
+    for (const { turnId } of [running, waiting]) for (const line of unreadable(turnId)) client.socket.write(line);
+    client.send({ type: "interrupt", turnId: running.turnId });
+    assert.equal((await running.end).result, "interrupted");
+    assert.equal((await waiting.end).result, "success");
+    for (const line of unreadable(running.turnId)) client.socket.write(line);
+    assert.equal((await client.say("last").end).result, "success");
+    assert.deepEqual(endsOf(client, running.turnId), [`interrupted nonce-${running.turnId}`]);
+    assert.deepEqual(endsOf(client, waiting.turnId), [`success nonce-${waiting.turnId}`]);
+    assert.equal(client.events.filter(({ type }) => type === "protocol_error").length, 9);
+  }));
+
+test("an interrupt with an id ends that turn, also one that waits, and no other", () =>
+  withDaemon(async ({ client, api }) => {
+    const running = client.say("!hang");
+    await client.waitFor("text_delta", (event) => event.turnId === running.turnId);
+    const waiting = client.say("unwanted");
+    client.send({ type: "interrupt", turnId: waiting.turnId });
+    assert.equal((await waiting.end).result, "interrupted");
+    assert.deepEqual(endsOf(client, running.turnId), []);
+    client.send({ type: "interrupt", turnId: "nobody's" });
+    client.send({ type: "interrupt", turnId: running.turnId });
+    assert.equal((await running.end).result, "interrupted");
+    assert.equal((await client.say("fine").end).result, "success");
+    assert.ok(!JSON.stringify(api.requests.map(({ body }) => body)).includes("unwanted"));
+  }));
+
+test("an interrupt right behind a message ends its turn when claude is not running", () =>
+  withDaemon(async ({ client, api }) => {
+    const crashes = () => client.events.filter((event) => event.type === "status" && event.kind === "crash").length;
+    while (crashes() < 3) {
+      await killClaude(api);
+      await delay(20);
+    }
+    const ids = { turnId: "behind", nonce: "n" };
+    const lines = [
+      { type: "user", ...ids, text: "unwanted" },
+      { type: "interrupt", turnId: ids.turnId },
+    ];
+    client.socket.write(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
+    assert.equal((await client.waitFor("END_TURN", (event) => event.turnId === "behind")).result, "interrupted");
+    assert.equal((await client.say("fine").end).result, "success");
+    assert.ok(!JSON.stringify(api.requests.map(({ body }) => body)).includes("unwanted"));
   }));
 
 test("a message of 2 MB arrives whole", () =>

@@ -260,6 +260,45 @@ test("JSON lines alone are brought back before the first message, too", async ()
   assert.equal(readFileSync(join(next, "inbox/w/00000000.jsonl"), "utf8"), "{}\n");
 });
 
+test("a turn that waits for the metrics to be brought back can be interrupted", async () => {
+  await using place = await folders();
+  await using api = await startScriptedApi({ script: echo() });
+  mkdirSync(join(place.to, "inbox/w"), { recursive: true });
+  writeFileSync(join(place.to, "inbox/w/00000000.jsonl"), "{}\n");
+  // until the publisher is caught before it has brought them back
+  for (let isCaught = false; !isCaught; ) {
+    await using home = await temporaryFolder();
+    await using daemon = await RunningDaemon.start({
+      folder: home.path,
+      origin: api.origin,
+      env: { TRACKIO_DIR: join(home.path, "trackio") },
+      metricsFolder: place.to,
+    });
+    let publisher: number | undefined;
+    await until(() => {
+      publisher = publisherOf(daemon.process.pid);
+      return publisher;
+    });
+    process.kill(publisher as unknown as number, "SIGSTOP");
+    await using client = await daemon.attach();
+    const { turnId, end } = client.say("!hang");
+    const fits = (event: { turnId: string }) => event.turnId === turnId;
+    const first = await Promise.race([client.waitFor("turn_queued", fits), client.waitFor("turn_started", fits)]);
+    isCaught = first.type === "turn_queued";
+    client.send({ type: "interrupt", turnId });
+    assert.equal((await end).result, "interrupted");
+    if (isCaught) assert.deepEqual(api.requests, []);
+    process.kill(publisher as unknown as number, "SIGCONT");
+    assert.equal((await client.say("hello").end).result, "success");
+  }
+});
+
+/** undefined: the daemon has not started it yet. */
+function publisherOf(daemon: number | undefined): number | undefined {
+  const children = readFileSync(`/proc/${daemon}/task/${daemon}/children`, "utf8").trim().split(" ").map(Number);
+  return children.find((pid) => pid > 0 && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("publisher-main"));
+}
+
 /** Waits until the condition holds; the test's own limit ends a wait that never does. */
 async function until(holds: () => unknown): Promise<void> {
   while (!holds()) await new Promise((resolve) => setTimeout(resolve, 20));
