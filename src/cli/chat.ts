@@ -2,6 +2,8 @@
 import { type Config, hostSources, loadConfig } from "../config/load.ts";
 import type { SettingName } from "../config/schema.ts";
 import { exitCodes, UsageError } from "../errors.ts";
+import { maxMessageBytes } from "../protocol/limits.ts";
+import { tooLong } from "../session/message-size.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
 import { costLine } from "./cost-line.ts";
 import { type Display, jsonDisplay, pipeDisplay, terminalDisplay } from "./display.ts";
@@ -31,6 +33,8 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   const config = configForSession(asked, options.session);
   const message = options.print === true ? await readAll(process.stdin) : options.print;
   if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
+  const refusal = message === undefined ? undefined : tooLong(message);
+  if (refusal) throw refusal;
   using ending = new Ending(output);
   await using provider = await openProvider(config, environment);
   const name = options.session ?? freshSessionName(config.settings.stateFolder, new Date());
@@ -38,7 +42,12 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   if (options.detach) refuseToLeave(provider);
   await using session = await openConfiguredSession({ config, environment, provider, name, note: output.note });
   if (options.detach && message !== undefined) {
-    await beginTurn(session, message, stop);
+    const begun = beginTurn(session, message, displayFor(output, options.format, false));
+    const early = await Promise.race([untilInterrupted(session, begun, true), rejectionOf(stop)]);
+    if (early !== undefined) {
+      ending.begin();
+      return early;
+    }
     await leave(session, leaving);
     return exitCodes.success;
   }
@@ -56,17 +65,21 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   return exitCode;
 }
 
-/** Resolves when the agent works on the message. */
-async function beginTurn(session: Session, message: string, stop: AbortSignal): Promise<void> {
-  const begun = new Promise<void>((resolve) => {
+/** Resolves when the agent works on the message; with an exit code, and the reason shown, when the turn has ended before. */
+async function beginTurn(session: Session, message: string, display: Display): Promise<number | undefined> {
+  const begun = new Promise<undefined>((resolve) => {
     const unsubscribe = session.subscribe(({ type }) => {
-      if (type !== "turn_started" && type !== "END_TURN") return;
+      if (type !== "turn_started") return;
       unsubscribe();
-      resolve();
+      resolve(undefined);
     });
   });
-  void session.runTurn(message);
-  await Promise.race([begun, session.ready.then(() => begun), rejectionOf(stop)]);
+  const end = await Promise.race([begun, session.runTurn(message)]);
+  if (!end) return undefined;
+  // a session that cannot start has said why in the best words
+  if (end.result === "error") await session.ready;
+  display.take(end);
+  return outcomeOf(end, false).exitCode;
 }
 
 export function configOf(flags: ChatOptions["flags"]): { config: Config; environment: NodeJS.ProcessEnv } {
@@ -96,7 +109,7 @@ export async function converse(
     if (event.type === "host_notice" && ["sandbox_lost", "sandbox_failed"].includes(event.kind)) sandboxLost = true;
     if (event.type === "metrics" && format === "text") tellProblems(event);
     // a session that cannot start says why once, as the error of the command
-    if (event.type === "END_TURN" && event.error && !hasStarted && format === "text") return;
+    if (event.type === "END_TURN" && event.error && sandboxLost && !hasStarted && format === "text") return;
     display.take(event);
   });
   const runTurn = async (text: string) => {
@@ -108,7 +121,7 @@ export async function converse(
     display.endTurn();
     const { exitCode, hint } = outcomeOf(end, sandboxLost);
     if (hint) output.note(`hint: ${hint}`);
-    return exitCode;
+    return tooLong(text)?.exitCode ?? exitCode;
   };
   // what a process before this one had asked for comes to its end first
   const inherited = session.inheritedTurn()?.then((end) => {
@@ -124,7 +137,7 @@ export async function converse(
   };
   const work = isRepl
     ? runRepl(session, output, { runTurn, statusLine, inherited })
-    : unattended(session, output, { message, runTurn, inherited });
+    : unattended(session, { message, runTurn, inherited });
   work.catch(() => {});
   try {
     return await Promise.race([work, rejectionOf(stop)]);
@@ -135,7 +148,6 @@ export async function converse(
 
 async function unattended(
   session: Session,
-  output: Output,
   {
     message,
     runTurn,
@@ -146,22 +158,31 @@ async function unattended(
     inherited: Promise<number> | undefined;
   },
 ): Promise<number> {
+  const lines = async () => {
+    const before = (await inherited) ?? exitCodes.success;
+    return (await runLines(process.stdin, runTurn)) || before;
+  };
+  const failed = session.ready.then(() => new Promise<never>(() => {}));
+  const turns = message === undefined ? lines() : runTurn(message);
+  return await untilInterrupted(session, Promise.race([turns, failed]), message !== undefined);
+}
+
+/** `isOneTurn`: the first Ctrl-C ends the turn, which ends the work; else it leaves, as the second one does. */
+async function untilInterrupted<Result>(
+  session: Session,
+  work: Promise<Result>,
+  isOneTurn: boolean,
+): Promise<Result | number> {
   let interrupts = 0;
   const left = Promise.withResolvers<number>();
   const onInterrupt = () => {
     interrupts += 1;
-    if (interrupts > 1 || message === undefined) left.resolve(exitCodes.interrupted);
-    else session.interrupt();
+    if (interrupts === 1 && isOneTurn) session.interrupt();
+    else left.resolve(exitCodes.interrupted);
   };
   process.on("SIGINT", onInterrupt);
   try {
-    const lines = async () => {
-      const before = (await inherited) ?? exitCodes.success;
-      return (await runLines(process.stdin, output, runTurn)) || before;
-    };
-    const turns = message === undefined ? lines() : runTurn(message);
-    const failed = session.ready.then(() => new Promise<never>(() => {}));
-    return await Promise.race([turns, left.promise, failed]);
+    return await Promise.race([work, left.promise]);
   } finally {
     process.off("SIGINT", onInterrupt);
   }
@@ -179,8 +200,14 @@ function rejectionOf(stop: AbortSignal): Promise<never> {
   });
 }
 
+/** All of it, up to where a message is too long. */
 async function readAll(input: NodeJS.ReadableStream): Promise<string> {
   const chunks: Buffer[] = [];
-  for await (const chunk of input) chunks.push(chunk as Buffer);
+  let bytes = 0;
+  for await (const chunk of input) {
+    chunks.push(chunk as Buffer);
+    bytes += chunk.length;
+    if (bytes > maxMessageBytes) break;
+  }
   return Buffer.concat(chunks).toString("utf8");
 }

@@ -149,7 +149,8 @@ export interface SessionOptions {
 
 /**
  * Contract: `runTurn` always resolves, with a made-up END_TURN of result `error` when the sandbox was lost; the next
- * turn then starts a new sandbox and continues the conversation. Turns sent while one runs are queued in order.
+ * turn then starts a new sandbox and continues the conversation. A message over `maxMessageBytes` (8 MiB, counted as JSON) ends
+ * at once in the same way, and is not sent. Turns sent while one runs are queued in order.
  * Disposal leaves nothing running.
  */
 export interface Session extends AsyncDisposable {
@@ -161,7 +162,10 @@ export interface Session extends AsyncDisposable {
   runTurn(text: string): Promise<EndTurn>;
   /** From the next request on, and after restarts. */
   setModel(model: string): void;
-  /** Ends the running turn politely; nothing happens when idle. */
+  /**
+   * Ends the running turn politely, with result `interrupted`; at once when its message waits for a sandbox. Nothing happens
+   * when idle.
+   */
   interrupt(): void;
   /** Kills the sandbox at once; the running turn ends with an error. */
   kill(): Promise<void>;

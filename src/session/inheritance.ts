@@ -18,15 +18,17 @@ export function forgetSandboxes(stateFolder: string, name: string): void {
   clearDetached(stateFolder, name);
 }
 
+type InheritanceOptions = Pick<SessionOptions, "provider" | "name" | "stateFolder" | "attachOnly">;
+
 export class Inheritance {
-  readonly #options: Pick<SessionOptions, "provider" | "name" | "stateFolder" | "attachOnly">;
+  readonly #options: InheritanceOptions;
   /** what a process before this one left */
   #found: LiveSession | undefined;
   /** true when what runs was made or taken over by this process */
   #isOwner = false;
   readonly #own: LiveSession = { startedAt: new Date().toISOString(), turns: [] };
 
-  constructor(options: SessionOptions) {
+  constructor(options: InheritanceOptions) {
     this.#options = options;
     if (this.#isKept) this.#found = readLive(options.stateFolder, options.name);
     this.#own.turns.push(...this.turns);

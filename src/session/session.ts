@@ -2,7 +2,6 @@
  * One conversation, start to finish. The proxy and the agent start together; a lost sandbox ends the running turns and
  * is replaced when the next turn comes. The conversation itself lies on the data volume.
  */
-import { randomBytes, randomUUID } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { messageOf, SandboxError } from "../errors.ts";
 import type { AgentEvent, EndTurn, HostMessage } from "../protocol/messages.ts";
@@ -15,9 +14,10 @@ import type { Session, SessionEvent, SessionOptions } from "./contract.ts";
 import { cannotBeLeft, Inheritance, notRunning, onlyNewEvents } from "./inheritance.ts";
 import { lastWords } from "./last-words.ts";
 import { Listeners } from "./listeners.ts";
-import type { LiveTurn } from "./live-file.ts";
 import { lossWords, noteOfLoss } from "./loss.ts";
+import { tooLong } from "./message-size.ts";
 import { MetricsSync } from "./metrics-sync.ts";
+import { type OpenTurn, OpenTurns } from "./open-turns.ts";
 import { refuseUnpayable } from "./payable.ts";
 import { noteToAgent, wordsOf } from "./proxy-notices.ts";
 import type { ProxyNotice } from "./proxy-role.ts";
@@ -37,15 +37,6 @@ type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume> & {
   /** what the syncer remembers; undefined: there is none */
   syncer: Volume | undefined;
 };
-
-interface OpenTurn {
-  nonce: string;
-  text: string;
-  startedAt: number;
-  resolve: (end: EndTurn) => void;
-  /** sent by a process before this one */
-  isInherited?: boolean;
-}
 
 /** Opens a session and begins to start it; see `ready`. A bad name, a busy or unwritable session throws at once. */
 export async function openSession(options: SessionOptions): Promise<Session> {
@@ -73,19 +64,18 @@ class RunningSession implements Session {
   readonly #locks: AsyncDisposableStack;
   readonly #abort = new AbortController();
   readonly #listeners = new Listeners();
-  readonly #turns = new Map<string, OpenTurn>();
+  readonly #turns: OpenTurns;
   /** the start under way or done; undefined when a sandbox was lost and no turn has asked for a new one */
   #start: Promise<Running> | undefined;
   /** the end of the sandboxes that were lost: their names and volumes are free then */
   #stopped: Promise<void> = Promise.resolve();
-  #lastSeq = 0;
   /** told with the next message */
   readonly #notesToAgent: string[] = [];
   readonly #metricsSync: MetricsSync | undefined;
   #metrics: SyncSummary | undefined;
   #disposed: Promise<void> | undefined;
   readonly #inherited: Inheritance;
-  #inheritedTurn: Promise<EndTurn> | undefined;
+  readonly #inheritedTurn: Promise<EndTurn> | undefined;
   #isLeft = false;
 
   constructor(options: SessionOptions, sessionId: string, volumes: Volumes, locks: AsyncDisposableStack) {
@@ -95,7 +85,8 @@ class RunningSession implements Session {
     this.#volumes = volumes;
     this.#locks = locks;
     this.#inherited = new Inheritance(options);
-    for (const turn of this.#inherited.turns) this.#inherit(turn);
+    this.#turns = new OpenTurns(this.#inherited, (end) => this.#publish(end));
+    this.#inheritedTurn = this.#turns.inherited?.ended;
     this.ready = this.#running().then(() => {});
     // whoever does not wait for `ready` learns of the failure from the first turn
     this.ready.catch(() => {});
@@ -117,30 +108,33 @@ class RunningSession implements Session {
   }
 
   async runTurn(text: string): Promise<EndTurn> {
-    const turnId = randomUUID();
-    const { promise, resolve } = Promise.withResolvers<EndTurn>();
-    const turn: OpenTurn = { nonce: randomBytes(16).toString("hex"), text, startedAt: Date.now(), resolve };
-    this.#turns.set(turnId, turn);
-    this.#inherited.note({ turnId, nonce: turn.nonce, text, after: this.#lastSeq });
+    const turn = this.#turns.begin(text);
+    const refusal = tooLong(text);
+    if (refusal) this.#turns.end(turn, "error", `${refusal.message}; ${refusal.hint}`);
+    // not waited for: the turn can end before there is a sandbox
+    else void this.#begin(turn);
+    return await turn.ended;
+  }
+
+  async #begin(turn: OpenTurn): Promise<void> {
     try {
+      this.#turns.keep(turn);
       const running = await this.#running();
       if (this.#options.anthropic.source?.hasChanged()) await this.#renewCredential(running);
-      const noted = [...this.#notesToAgent.splice(0), text].join("\n\n");
-      if (this.#turns.has(turnId)) running.link.send({ type: "user", turnId, nonce: turn.nonce, text: noted });
+      this.#turns.send(turn, this.#notesToAgent, running.link.send);
     } catch (error) {
-      this.#notice("sandbox_failed", messageOf(error));
-      this.#endTurn(turnId, turn, messageOf(error));
+      if (this.#turns.isOpen(turn)) this.#notice("sandbox_failed", messageOf(error));
+      this.#turns.end(turn, "error", messageOf(error));
     }
-    return await promise;
   }
 
   setModel(model: string): void {
     this.#options = { ...this.#options, model };
-    void this.#start?.then(({ link }) => link.send({ type: "set_model", model })).catch(() => {});
+    this.#send({ type: "set_model", model });
   }
 
   interrupt(): void {
-    void this.#start?.then(({ link }) => link.send({ type: "interrupt" })).catch(() => {});
+    this.#turns.interrupt((message) => this.#send(message));
   }
 
   async kill(): Promise<void> {
@@ -186,7 +180,7 @@ class RunningSession implements Session {
     if (running && !this.#isLeft) await stopRunning(running);
     await this.#stopped;
     // a turn goes on in sandboxes that were left
-    if (!this.#isLeft) this.#failTurns("the session was closed");
+    if (!this.#isLeft) this.#turns.fail("the session was closed");
     // after the agent's end, which publishes the last rows
     await this.#metricsSync?.finish();
     if (!this.#isLeft) this.#inherited.end();
@@ -215,8 +209,7 @@ class RunningSession implements Session {
       events: {
         onEvent: (event) => this.#take(event),
         onBadLine: (reason) => this.#notice("protocol_error", `The agent sent what is not the protocol: ${reason}`),
-        pending: () =>
-          [...this.#turns].map(([turnId, { nonce, text }]): HostMessage => ({ type: "user", turnId, nonce, text })),
+        pending: () => this.#turns.unended(),
         onConnection: (isBack) =>
           this.#notice(
             "progress",
@@ -233,24 +226,18 @@ class RunningSession implements Session {
     }
     const running = adopted ?? (await startRunning(parts, onlyNewEvents));
     this.#inherited.whole(running);
+    // its process may have died before it had sent them
+    if (adopted) for (const message of this.#turns.unended()) running.link.send(message);
     this.#watch(running);
     this.#notice("sandbox_started", `The agent ${adopted ? "goes on" : "runs"} in sandbox ${running.agent.id}`);
     return running;
-  }
-
-  #inherit({ turnId, nonce, text }: LiveTurn): void {
-    const { promise, resolve } = Promise.withResolvers<EndTurn>();
-    this.#turns.set(turnId, { nonce, text, startedAt: Date.now(), resolve, isInherited: true });
-    this.#inheritedTurn ??= promise;
   }
 
   /** The sandbox of a turn that ran when no host was there is gone. */
   #failInherited(): void {
     const message = "The agent's sandbox was lost while nobody was attached";
     this.#tellLoss(message);
-    for (const [turnId, turn] of this.#turns) {
-      if (turn.isInherited) this.#endTurn(turnId, turn, message);
-    }
+    this.#turns.failInherited(message);
   }
 
   #tellLoss(message: string): void {
@@ -271,7 +258,7 @@ class RunningSession implements Session {
       this.#tellLoss(message);
       this.#stopped = stopRunning(running);
       // now, and not when all has stopped: a turn that comes meanwhile belongs to the next sandbox
-      this.#failTurns(message);
+      this.#turns.fail(message);
     };
     const afterEnd = (look: () => void) => async () => {
       // a sandbox that ends breaks its link before it says why it ended
@@ -326,15 +313,15 @@ class RunningSession implements Session {
   }
 
   #take(event: AgentEvent): void {
-    if (event.type === "hello") {
-      this.#lastSeq = event.seq;
-      if (event.resumed) this.#notice("session_resumed", `The conversation "${this.name}" continues`);
-    } else if (event.seq > this.#lastSeq) {
-      this.#lastSeq = event.seq;
+    const isOurs = this.#turns.take(event);
+    if (event.type === "hello" && event.resumed) {
+      this.#notice("session_resumed", `The conversation "${this.name}" continues`);
     }
     if ("turnId" in event && event.turnId?.startsWith("lifetime-")) this.#takeWarning(event);
-    else if (event.type === "END_TURN") this.#takeEnd(event);
-    else this.#publish(event);
+    else if (!isOurs) {
+      this.#notice("protocol_error", "The end of a turn was announced that this client does not know; ignored");
+    } else if (event.type !== "END_TURN") this.#publish(event);
+    if (event.type === "protocol_error") this.#turns.takeProtocolError(event.reason, (message) => this.#send(message));
   }
 
   /** The daemon's own turn before the sandbox's end: nobody waits for it, and it must not mix with an answer. */
@@ -346,42 +333,9 @@ class RunningSession implements Session {
     );
   }
 
-  /** Only the daemon knows the nonce of a running turn. */
-  #takeEnd(event: EndTurn): void {
-    const turn = this.#turns.get(event.turnId);
-    if (!turn || turn.nonce !== event.nonce) {
-      this.#notice("protocol_error", "The end of a turn was announced that this client does not know; ignored");
-      return;
-    }
-    this.#turns.delete(event.turnId);
-    this.#inherited.forget(event.turnId);
-    this.#publish(event);
-    turn.resolve(event);
-  }
-
-  #failTurns(message: string): void {
-    for (const [turnId, turn] of this.#turns) this.#endTurn(turnId, turn, message);
-  }
-
-  /** Ends a turn that the agent can no longer end. */
-  #endTurn(turnId: string, turn: OpenTurn, message: string): void {
-    if (!this.#turns.delete(turnId)) return;
-    this.#inherited.forget(turnId);
-    const end: EndTurn = {
-      seq: this.#lastSeq,
-      type: "END_TURN",
-      turnId,
-      nonce: turn.nonce,
-      result: "error",
-      text: "",
-      // words of a sandbox may have come in by any error
-      error: { message: sanitizeText(message), apiStatus: null, reason: null },
-      usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
-      costUsd: 0,
-      durationMs: Date.now() - turn.startedAt,
-    };
-    this.#publish(end);
-    turn.resolve(end);
+  /** Nothing, where there is no sandbox. */
+  #send(message: HostMessage): void {
+    void this.#start?.then(({ link }) => link.send(message)).catch(() => {});
   }
 
   #notice(kind: Extract<SessionEvent, { type: "host_notice" }>["kind"], message: string): void {

@@ -32,6 +32,7 @@ export class DaemonClient implements AsyncDisposable {
   readonly events: AgentEvent[] = [];
   readonly socket: Socket;
   readonly #waiters = new Set<() => void>();
+  #listener: (event: AgentEvent) => void = () => {};
 
   constructor(socket: Socket) {
     this.socket = socket;
@@ -40,10 +41,17 @@ export class DaemonClient implements AsyncDisposable {
     socket.on("data", (chunk: Buffer) => {
       for (const line of lines.push(chunk)) {
         if (!("text" in line)) throw new Error("the daemon sent a line over the cap");
-        this.events.push(agentEventSchema.parse(JSON.parse(line.text)));
+        const event = agentEventSchema.parse(JSON.parse(line.text));
+        this.events.push(event);
+        this.#listener(event);
       }
       for (const wake of this.#waiters) wake();
     });
+  }
+
+  /** Calls it for each event from now on. */
+  listen(listener: (event: AgentEvent) => void): void {
+    this.#listener = listener;
   }
 
   send(message: object): void {

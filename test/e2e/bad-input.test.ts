@@ -250,10 +250,47 @@ test("kill -9 at any moment of the start leaves nothing running", async () => {
   assert.deepEqual(readdirSync(join(user.stateFolder, "scratch")), []);
 });
 
-test("a message over the cap is refused, and the conversation goes on", async () => {
+const tooLong = { plain: "x".repeat(8_400_000), "control characters": "\u0001".repeat(1_400_000) };
+
+for (const [name, message] of Object.entries(tooLong)) {
+  test(`a message that is too long (${name}) is refused before anything is made`, async () => {
+    await using user = await User.create();
+    for (const argv of [["-p"], ["-p", "--detach", "--session", "big"]]) {
+      const outcome = await user.run(argv, { input: message });
+      assertFailure(
+        outcome,
+        2,
+        /^error: The message is too long: .* more than 8388608 bytes$/m,
+        /^hint: put the text/m,
+      );
+    }
+    assert.deepEqual(await readdir(join(user.stateFolder, "sessions")).catch(() => []), []);
+    assert.deepEqual(await readdir(join(user.stateFolder, "volumes")).catch(() => []), []);
+  });
+
+  test(`a line that is too long (${name}) ends its turn with an error, and the conversation goes on`, async () => {
+    await using user = await User.create();
+    const { code, stdout, stderr } = await user.run([], { input: `hello\n${message}\nagain\n` });
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /^The turn failed: The message is too long/m);
+    assert.equal(stdout, "turn 1: You said: hello\nEND_TURN\nEND_TURN\nturn 2: You said: again\nEND_TURN\n");
+  });
+}
+
+test("a first line that is too long is reported too, and as an event in JSON", async () => {
   await using user = await User.create();
-  const { code, stdout, stderr } = await user.run([], { input: `${"x".repeat(5_000_000)}\nhello\n` });
-  assert.equal(code, 0);
-  assert.match(stderr, /a message of 5000000 bytes was dropped/);
-  assert.equal(stdout, "turn 1: You said: hello\nEND_TURN\n");
+  const first = await user.run([], { input: `${tooLong.plain}\n` });
+  assert.deepEqual([first.code, first.stdout], [2, "END_TURN\n"]);
+  assert.match(first.stderr, /^The turn failed: The message is too long/m);
+  const { code, stdout } = await user.run(["--output", "stream-json"], { input: `${tooLong.plain}\nhello\n` });
+  assert.equal(code, 2);
+  const ends = stdout
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .filter(({ type }) => type === "END_TURN");
+  assert.deepEqual(
+    ends.map(({ result }) => result),
+    ["error", "success"],
+  );
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
+import { maxMessageBytes } from "../../src/protocol/limits.ts";
 import { createProvider } from "../../src/sandbox/sandbox.ts";
 import { shellInside } from "../helpers/run-inside.ts";
 import { runningSession } from "../helpers/running-session.ts";
@@ -85,13 +86,33 @@ test("a later session of the same name continues the conversation, and finds its
   );
 });
 
-test("an interrupt ends the turn, and the next one goes on", async () => {
+test("a message that is refused costs no note to the agent; one at the limit is understood with the note before it", async () => {
   await using running = await runningSession();
-  const turn = running.say("!hang");
-  await running.waitFor("text_delta", (event) => event.text.includes("waiting"));
-  running.session.interrupt();
-  assert.equal((await turn).result, "interrupted");
-  assert.match((await running.say("next")).text, /next/);
+  const { say, session, api, events } = running;
+  // in JSON, quotes stand around it
+  const longest = "x".repeat(maxMessageBytes - 2);
+  const known = new Set<unknown>();
+  const lose = async () => {
+    await session.ready;
+    await session.kill();
+    await running.waitFor("host_notice", (event) => event.kind === "sandbox_lost" && !known.has(event));
+    for (const event of events) known.add(event);
+  };
+  await lose();
+  const refused = await say(`${longest}y`);
+  assert.equal(refused.result, "error");
+  assert.match(refused.error?.message ?? "", /^The message is too long: .*; put the text in a file/);
+  assert.equal((await say("short")).result, "success");
+  assert.match(JSON.stringify(api.requests.at(-1)?.body), /You are in a new sandbox now.*short/);
+  await lose();
+  // claude has a limit of its own, which is lower
+  const { turnId, error } = await say(longest);
+  assert.match(error?.message ?? "", /^Prompt is too long/);
+  await running.waitFor("turn_started", (event) => event.turnId === turnId);
+  assert.deepEqual(
+    events.filter(({ type }) => type === "protocol_error"),
+    [],
+  );
 });
 
 test("Python packages live in an environment on the data volume, and survive the sandbox", async () => {

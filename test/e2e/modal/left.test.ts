@@ -1,6 +1,8 @@
 /** A session that was left on purpose: nothing but its own end, or a person who wants it, ends it. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { test } from "node:test";
 import { lineTalk } from "../../helpers/line-talk.ts";
 import { canEmulate, type ModalUser, modalUser } from "../../helpers/modal-user.ts";
@@ -70,4 +72,20 @@ test("what was left is held to its lifetime; taken over and then killed, only fo
   );
   assert.match((await modal.run(["gc", "--yes"])).stderr, /held/);
   assert.deepEqual(runningRoles(modal), []);
+});
+
+test("a message whose process died before it was sent is sent by the process that takes the session over", async (context) => {
+  if (!(await canEmulate(context))) return;
+  await using modal = await modalUser();
+  await modal.run(["-s", "unsent", "--detach", "-p", "hello"]);
+  const path = join(modal.user.stateFolder, "sessions/unsent.live");
+  const live = JSON.parse(await readFile(path, "utf8"));
+  live.turns.push({ turnId: "unsent-turn", nonce: "unsent-nonce", text: "better late", after: 0 });
+  await writeFile(path, JSON.stringify(live));
+  const attached = modal.start(["attach", "unsent"]);
+  const talk = lineTalk(attached);
+  await talk.until("stdout", /You said: better late/);
+  attached.stdin?.end();
+  const [code] = await once(attached, "close");
+  assert.equal(code, 0, talk.stderr());
 });
