@@ -31,7 +31,9 @@ export function refuseUnpayable(options: SessionOptions, audit: Pick<Volume, "ho
     spent > 0
       ? `The session "${name}" has used ${amount(spent)} of its budget of ${budget}; what is left does not pay for a request${words}`
       : `A budget of ${budget} does not pay for a request${words}`,
-    { hint: `--budget-usd ${suggestion(spent + needed)} raises it, or name a cheaper --model; modal-sb usage shows what was spent` },
+    {
+      hint: `--budget-usd ${suggestion(spent + needed)} raises it, or name a cheaper --model; modal-sb usage shows what was spent`,
+    },
   );
 }
 

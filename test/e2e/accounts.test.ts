@@ -70,10 +70,9 @@ test("a budget that cannot pay for one request is refused before a sandbox is st
 test("what is expected of a request's price is no more than what claude asks for", async () => {
   await using user = await User.create();
   assert.equal((await user.run(["-p", "hello", "-s", "usual"])).code, 0);
-  const [request] = user.api.requests;
-  const { model, max_tokens } = request?.body as { model: string; max_tokens: number };
-  assert.deepEqual([model, max_tokens], [usualModel, 32_000]);
-  assert.ok(Buffer.byteLength(JSON.stringify(request?.body)) / bytesPerToken >= leastInputTokens);
+  const body = user.api.requests[0]?.body as { model: string; max_tokens: number };
+  assert.deepEqual([body.model, body.max_tokens], [usualModel, 32_000]);
+  assert.ok(Buffer.byteLength(JSON.stringify(body)) / bytesPerToken >= leastInputTokens);
 });
 
 test("audit --follow goes on with what comes, until it is interrupted", async () => {
