@@ -129,7 +129,7 @@ export interface SandboxEnd {
   code: number | null;
   /** one sentence for the user */
   message: string;
-  /** last lines of the main process's output, at most 8 KiB, as it wrote them (hostile) */
+  /** the end of the main process's stdout, then that of its stderr, at most 8 KiB together, as it wrote them (hostile) */
   outputTail: string;
 }
 

@@ -5,6 +5,7 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Duplex } from "node:stream";
 import { messageOf, SandboxError } from "../../errors.ts";
 import { Secret } from "../../secret.ts";
+import { LastOutput } from "../last-output.ts";
 import type { ExecOptions, PortAddress, Sandbox, SandboxEnd, SandboxProcess, SandboxSpec } from "../provider.ts";
 import { type Entry, enter } from "./entry.ts";
 import type { HostPrograms } from "./host-programs.ts";
@@ -16,7 +17,6 @@ import { childrenOf, killQuietly, processesWithVariable } from "./process-table.
 /** the reasons that a provider on this machine knows */
 type EndReason = Exclude<SandboxEnd["reason"], "preempted" | "idle">;
 
-const outputTailBytes = 8 * 1024;
 /** setTimeout's longest delay */
 const maxTimerMs = 2 ** 31 - 1;
 
@@ -50,7 +50,7 @@ export class LocalSandbox implements Sandbox {
   readonly #processes = new Set<ChildProcess>();
   #firstPid = 0;
   #reason: EndReason | undefined;
-  #outputTail = Buffer.alloc(0);
+  readonly #output = new LastOutput();
   #ended = false;
   #memoryLimit: MemoryLimit | undefined;
   #memoryKill = "";
@@ -74,7 +74,9 @@ export class LocalSandbox implements Sandbox {
       detached: true,
     });
     closeSync(info);
-    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on("data", (chunk) => this.#keepTail(chunk));
+    for (const name of ["stdout", "stderr"] as const) {
+      this.#child[name]?.on("data", (chunk: Buffer) => this.#output.keep(name, chunk));
+    }
     this.exited = this.#waitForEnd();
   }
 
@@ -186,7 +188,7 @@ export class LocalSandbox implements Sandbox {
     });
     const [code, signal] = await new Promise<[number | null, string | null]>((resolve) => {
       this.#child.once("error", (error) => {
-        this.#keepTail(Buffer.from(messageOf(error)));
+        this.#output.keep("stderr", Buffer.from(messageOf(error)));
         resolve([127, null]);
       });
       this.#child.once("close", (...end) => resolve(end));
@@ -203,7 +205,7 @@ export class LocalSandbox implements Sandbox {
     await this.#options.cleanUp();
     const killed = signal !== null || code === 128 + 9;
     const reason = this.#reason ?? (killed ? (this.#memoryKill ? "memory" : "killed") : "exited");
-    return { reason, code, message: this.#describe(reason, code), outputTail: this.#outputTail.toString("utf8") };
+    return { reason, code, message: this.#describe(reason, code), outputTail: this.#output.text() };
   }
 
   #describe(reason: EndReason, code: number | null): string {
@@ -216,9 +218,5 @@ export class LocalSandbox implements Sandbox {
       lifetime: `its lifetime of ${minutes} min was over`,
     };
     return messages[reason];
-  }
-
-  #keepTail(chunk: Buffer): void {
-    this.#outputTail = Buffer.concat([this.#outputTail, chunk]).subarray(-outputTailBytes);
   }
 }

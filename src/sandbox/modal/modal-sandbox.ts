@@ -21,8 +21,10 @@ const answerMs = 60_000;
 const reloadMs = 55_000;
 /** for Modal to end what it was told to end, and for volumes to be committed */
 const endMs = 120_000;
-/** the output's way to us after the end */
-const outputMs = 3000;
+/** the output's way to us after the end, when it may say why; a busy host takes long to read it */
+const outputMs = 20_000;
+/** the same after an end that was asked for */
+const askedOutputMs = 3000;
 const signalMs = 5000;
 
 export interface HeldSandbox {
@@ -177,10 +179,12 @@ export class ModalSandbox implements Sandbox {
 
   async #lastOutput(): Promise<string> {
     const { account, sdkSandbox } = this.#held;
-    const isComplete = await Promise.race([this.#output?.complete, sleep(outputMs, false, { ref: false })]);
+    const longestMs = this.#asked ? askedOutputMs : outputMs;
+    const isComplete = await Promise.race([this.#output?.complete, sleep(longestMs, false, { ref: false })]);
     const text = this.#output?.text() ?? "";
-    if (text !== "" || isComplete || this.#asked) return text;
-    return (await logTail(account, sdkSandbox.sandboxId).catch(() => undefined)) ?? "";
+    if (isComplete || this.#asked) return text;
+    // what was read may lack its end, which is what says why
+    return (await logTail(account, sdkSandbox.sandboxId).catch(() => undefined)) ?? text;
   }
 }
 

@@ -1,13 +1,13 @@
 /** The last of what a main process writes, kept while it runs. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ModalClient, Sandbox as SdkSandbox } from "modal";
+import { LastOutput } from "../last-output.ts";
 import { grpcStatus, statusOf } from "./modal-error.ts";
 import { isOlderBackend } from "./sandbox-id.ts";
 
-const maxBytes = 8 * 1024;
 const retryMs = 500;
 const maxRetries = 10;
-const stdoutAndStderr = [1, 2] as const;
+const descriptors = { stdout: 1, stderr: 2 } as const;
 
 export interface OutputTail {
   text(): string;
@@ -17,16 +17,16 @@ export interface OutputTail {
 
 /** Reads until the output ends or `signal` fires; whatever goes wrong leaves the tail as it is. */
 export function followOutput(client: ModalClient, sandbox: SdkSandbox, signal: AbortSignal): OutputTail {
-  let tail = Buffer.alloc(0);
-  const keep = (text: string) => {
-    tail = Buffer.concat([tail, Buffer.from(text)]).subarray(-maxBytes);
+  const last = new LastOutput();
+  const read = (name: "stdout" | "stderr") => {
+    const keep = (text: string) => last.keep(name, Buffer.from(text));
+    return isOlderBackend(sandbox.sandboxId)
+      ? readLogs(client, sandbox.sandboxId, descriptors[name], keep, signal)
+      : readStream(sandbox[name] as ReadableStream<string>, keep, signal);
   };
-  const readers = isOlderBackend(sandbox.sandboxId)
-    ? stdoutAndStderr.map((descriptor) => readLogs(client, sandbox.sandboxId, descriptor, keep, signal))
-    : [sandbox.stdout, sandbox.stderr].map((stream) => readStream(stream as ReadableStream<string>, keep, signal));
   return {
-    text: () => tail.toString("utf8"),
-    complete: Promise.all(readers).then(
+    text: () => last.text(),
+    complete: Promise.all([read("stdout"), read("stderr")]).then(
       () => true,
       () => false,
     ),
