@@ -5,7 +5,7 @@
 
 export const launchPath = "/agent/bin/launch";
 export const enterPath = "/agent/bin/enter";
-/** the process numbers of what was started, by the id of its exec */
+/** the process numbers of what was started, by the id of its exec; the main one's is written when its files and secrets are there */
 const pidFolder = "/run/modal-sb-exec";
 /** the id of the main process there */
 export const mainProcess = "main";
@@ -42,6 +42,9 @@ PATH=$given_path
 exec /usr/bin/env "$@"
 `;
 
+/** Modal takes processes as soon as a sandbox starts: they wait for the launcher, but not for ever, since an agent can wipe /run. */
+const launchTries = 1200;
+
 /** `enter <id> <program> <arguments>…` */
 export const enterScript = `#!/bin/sh
 ${ownPath}
@@ -49,6 +52,7 @@ mkdir -p ${pidFolder}
 echo $$ > "${pidFolder}/$1"
 shift
 ${forgetSecrets}
+(tries=0; until [ -s ${pidFolder}/${mainProcess} ] || [ $tries = ${launchTries} ]; do sleep 0.05; tries=$((tries+1)); done)
 PATH=$given_path
 exec /usr/bin/env "$@"
 `;

@@ -9,6 +9,7 @@ import type { FileMount, SandboxSpec } from "../../../src/sandbox/provider.ts";
 import { runInside, shellInside } from "../../helpers/run-inside.ts";
 import { sandboxSpec } from "../../helpers/sandbox-spec.ts";
 import { temporaryFolder } from "../../helpers/temporary-folder.ts";
+import { connect } from "../../modal-emulator/sdk-client.ts";
 import { needsEmulator, openScene } from "./open-modal.ts";
 
 const trusted: Partial<SandboxSpec> = { role: "syncer", egress: { kind: "host" } };
@@ -33,7 +34,7 @@ test("files are where they belong, below volumes too, and what a sandbox did to 
   const volume = await scene.provider.volume("app");
   const spec = sandboxSpec({
     ...trusted,
-    command: ["sh", "-c", "cp /app/.claude/program.sh /tmp/seen-at-start; exec sleep 600"],
+    command: ["sh", "-c", "cp /app/.claude/program.sh /tmp/copy; mv /tmp/copy /tmp/seen-at-start; exec sleep 600"],
     files: [
       { hostPath: folder.path, path: "/app/.claude", copy: true },
       { hostPath: folder.path, path: "/srv/plain" },
@@ -41,7 +42,7 @@ test("files are where they belong, below volumes too, and what a sandbox did to 
     ],
     volumes: [{ volume, path: "/app" }],
   });
-  const look = `cd /app/.claude && ls -A && cat "deep/er/näme with space" && ./program.sh && readlink link && cat long*.txt && ls -d /srv/plain/link/ && cat /tmp/seen-at-start`;
+  const look = `cd /app/.claude && ls -A && cat "deep/er/näme with space" && ./program.sh && readlink link && cat long*.txt && ls -d /srv/plain/link/ && until [ -e /tmp/seen-at-start ]; do sleep 0.05; done && cat /tmp/seen-at-start`;
   const first = await scene.provider.create(spec);
   const { stdout, stderr } = await shellInside(first, look);
   assert.equal(
@@ -61,6 +62,35 @@ test("files are where they belong, below volumes too, and what a sandbox did to 
   const second = await scene.provider.create({ ...spec, name: "second" });
   assert.equal((await shellInside(second, look)).stdout, stdout);
   assert.equal((await shellInside(second, "cat /app/own")).stdout, "own\n");
+});
+
+test("a process in a sandbox that is still being set up waits for its files", async (context: TestContext) => {
+  if (!(await needsEmulator(context))) return;
+  await using scene = await openScene();
+  await using folder = await temporaryFolder();
+  writeFileSync(join(folder.path, "file"), "content\n");
+  // the launcher copies with the first cp on its path
+  const slowCopy = '#!/bin/sh\nuntil [ -e /tmp/go-on ]; do sleep 0.05; done; exec /bin/cp "$@"\n';
+  writeFileSync(join(folder.path, "cp"), slowCopy, { mode: 0o755 });
+  const sandbox = await scene.provider.create(
+    sandboxSpec({
+      ...trusted,
+      files: [
+        { hostPath: join(folder.path, "file"), path: "/app/file" },
+        { hostPath: join(folder.path, "cp"), path: "/usr/local/bin/cp" },
+      ],
+      volumes: [{ volume: await scene.provider.volume("app"), path: "/app" }],
+    }),
+  );
+  const seen = shellInside(sandbox, "cat /app/file");
+  await scene.emulator.waitFor(({ calls }) => calls.some(({ method }) => method === "TaskExecWait"));
+  // as Modal starts a process, without our program before it
+  const { client } = await connect(scene.emulator);
+  const atModal = await client.sandboxes.fromId(sandbox.id);
+  const started = "until [ $(ls /run/modal-sb-exec | wc -l) = 1 ]; do sleep 0.05; done; touch /tmp/go-on";
+  await (await atModal.exec(["sh", "-c", started])).wait();
+  client.close();
+  assert.deepEqual(await seen, { code: 0, stdout: "content\n", stderr: "" });
 });
 
 test("an npm package is installed in its exact version, and our own files lie beside it", async (context: TestContext) => {
