@@ -205,8 +205,9 @@ function endedWhileStarting(what: string, end: SandboxEnd): SandboxError {
 
 /** An address on the network can take a moment to work. Rejects with curl's words when it does not. */
 async function reachesProxy(agent: Sandbox, { url }: PortAddress): Promise<void> {
+  // each try says why it failed: the last word is heard also when there is no time for all of them
   const script = `for i in $(seq ${tunnelTries}); do
-    words=$(curl -fsS --max-time 5 -o /dev/null "$1/healthz" 2>&1) && exit 0; sleep 0.2; done; echo "$words"; exit 1`;
+    curl -fsS --max-time 5 -o /dev/null "$1/healthz" 2>&1 && exit 0; sleep 0.2; done; exit 1`;
   // an environment of an earlier agent's making comes first on the sandbox's own path
   const process = await agent.exec(["/bin/sh", "-c", script, "sh", url], {
     env: { PATH: "/usr/bin:/bin" },
@@ -223,13 +224,13 @@ async function reachesProxy(agent: Sandbox, { url }: PortAddress): Promise<void>
   const end = await Promise.race([process.exited, late]);
   clearTimeout(timer);
   if (end?.code === 0) return;
-  if (!end) words = "nothing was heard of it";
   const gone = await Promise.race([
     agent.exited,
     new Promise<undefined>((resolve) => setTimeout(resolve, endMs, undefined)),
   ]);
   if (gone) throw endedWhileStarting("agent's sandbox", gone);
-  throw new SandboxError(`The agent's sandbox does not reach the credential proxy: ${sanitizeText(words.trim())}`, {
+  const why = sanitizeText(words).trim().split("\n").at(-1) || "nothing was heard of it";
+  throw new SandboxError(`The agent's sandbox does not reach the credential proxy: ${why}`, {
     hint: "try again; the provider's network may be in trouble",
   });
 }

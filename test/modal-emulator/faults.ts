@@ -16,10 +16,12 @@ export interface Faults {
   resetStreams: number;
   /** calls of the command router answered UNAUTHENTICATED */
   routerTokenExpires: number;
-  /** after a sandbox's start: connections to its tunnels are closed at once */
-  tunnelNotReadyMs: number;
+  /** connections to each sandbox's tunnels that are closed at once, before any other fault */
+  tunnelNotReady: number;
   /** connections to each sandbox's tunnels that get a 502 */
   tunnel502: number;
+  /** connections to tunnels get no answer at all */
+  tunnelSilent: boolean;
   /** image builds that are not cached fail with this */
   buildFails: string | undefined;
   /** unary calls of the control plane answered RESOURCE_EXHAUSTED with a time to wait */
@@ -40,8 +42,9 @@ export function noFaults(): Faults {
     emptyLogItems: false,
     resetStreams: 0,
     routerTokenExpires: 0,
-    tunnelNotReadyMs: 0,
+    tunnelNotReady: 0,
     tunnel502: 0,
+    tunnelSilent: false,
     buildFails: undefined,
     throttle: 0,
     reloadBusy: 0,
@@ -49,7 +52,7 @@ export function noFaults(): Faults {
   };
 }
 
-type Count = "loseCreateResponse" | "resetStreams" | "routerTokenExpires" | "tunnel502" | "throttle" | "reloadBusy";
+type Count = "loseCreateResponse" | "resetStreams" | "routerTokenExpires" | "throttle" | "reloadBusy";
 
 /** Uses one up; false when there is none left. */
 export function take(faults: Faults, name: Count): boolean {

@@ -141,7 +141,8 @@ export class EmulatedSandbox {
     const door = await PlatformFolder.open(join(folder, "door"), (path) => this.#sync(path));
     this.#cleanup.use(door);
     for (const port of options.ports) this.tunnels.push({ containerPort: port, ...(await network.tunnel(port)) });
-    this.#breakTunnels(network);
+    const { tunnelNotReady, tunnel502, tunnelSilent } = this.#around.faults;
+    network.setTunnelFault({ notReady: tunnelNotReady, answer502: tunnel502, isSilent: tunnelSilent });
     this.#workdir = options.workdir || image.workdir;
     const container = await startContainer({
       layers: image.layers,
@@ -200,15 +201,6 @@ export class EmulatedSandbox {
       MODAL_REGION: "us-east-1",
       MODAL_CLOUD_PROVIDER: "CLOUD_PROVIDER_AWS",
     };
-  }
-
-  #breakTunnels(network: SandboxNetwork): void {
-    const { tunnelNotReadyMs, tunnel502 } = this.#around.faults;
-    const afterwards = tunnel502 > 0 ? { answer502: tunnel502 } : {};
-    network.setTunnelFault(tunnelNotReadyMs > 0 ? { notReady: true } : afterwards);
-    if (tunnelNotReadyMs <= 0) return;
-    const timer = setTimeout(() => network.setTunnelFault(afterwards), tunnelNotReadyMs);
-    this.#cleanup.defer(() => clearTimeout(timer));
   }
 
   exec(id: string, argv: readonly string[], options: ExecRequest): RunningExec | undefined {

@@ -48,7 +48,7 @@ describe("network of the emulator's sandboxes", { skip: reason ?? false }, () =>
         encryptedPorts: [8080],
         readinessProbe: Probe.withTcp(8080),
       });
-      await serving.waitUntilReady(20_000);
+      await serving.waitUntilReady(180_000);
       const tunnel = (await serving.tunnels())[8080];
       assert.match(tunnel?.url ?? "", /^https:\/\/[\w.-]+\.w\.modal\.host$/);
       const caller = await modal.create({ ...kind, outboundDomainAllowlist: [tunnel?.host ?? ""] });
@@ -79,7 +79,7 @@ describe("network of the emulator's sandboxes", { skip: reason ?? false }, () =>
     });
     await assert.rejects(sandbox.waitUntilReady(300));
     await sandbox.stdin.writeText("go\n");
-    await sandbox.waitUntilReady(20_000);
+    await sandbox.waitUntilReady(180_000);
     const without = await modal.create();
     await assert.rejects(without.waitUntilReady(1000), /no readiness probe/);
   });
@@ -100,7 +100,8 @@ describe("network of the emulator's sandboxes", { skip: reason ?? false }, () =>
 });
 
 describe("idleness and tunnels", { skip: reason ?? false }, () => {
-  test("an open connection through a tunnel keeps a sandbox, its end lets it go", async () => {
+  test("an open connection through a tunnel keeps a sandbox, its end lets it go", async (context) => {
+    context.mock.timers.enable({ apis: ["Date"], now: Date.now() });
     await using emulator = await startEmulator();
     const modal = await connect(emulator);
     const listen =
@@ -108,18 +109,22 @@ describe("idleness and tunnels", { skip: reason ?? false }, () => {
     const { Probe } = await import("modal");
     const readinessProbe = Probe.withExec(["grep", "-q", ":2328", "/proc/net/tcp"]);
     const options = { command: ["/usr/bin/python3", "-c", listen], encryptedPorts: [9000] };
-    const sandbox = await modal.create({ ...options, readinessProbe, idleTimeoutMs: 2000 });
+    const sandbox = await modal.create({ ...options, readinessProbe, idleTimeoutMs: 600_000 });
     const host = (await sandbox.tunnels())[9000]?.host ?? "";
-    await sandbox.waitUntilReady(20_000);
+    await sandbox.waitUntilReady(180_000);
     const socket = await emulator.network.hostDial(host);
     const tls = connectTls({ socket, servername: host, ca: readFileSync(emulator.network.caPath) });
     tls.on("error", () => {});
     await once(tls, "secureConnect");
-    const longer = await modal.create({ timeoutMs: 4000 });
-    await longer.wait();
+    const idle = await modal.create({ idleTimeoutMs: 600_000 });
+    context.mock.timers.tick(700_000);
+    await idle.wait();
     assert.equal(await sandbox.poll(), null);
     tls.destroy();
+    // one step of time is not enough when it comes before the emulator has seen the connection close
+    const clock = setInterval(() => context.mock.timers.tick(700_000), 500);
     assert.equal(await sandbox.wait(), 137);
+    clearInterval(clock);
     assert.equal(emulator.sandboxes()[0]?.result?.status, 7);
     modal.client.close();
   });
@@ -127,7 +132,7 @@ describe("idleness and tunnels", { skip: reason ?? false }, () => {
 
 describe("faults of tunnels", { skip: reason ?? false }, () => {
   test("502 for a while, and not ready for a while", async () => {
-    await using emulator = await startEmulator({ faults: { tunnel502: 2, tunnelNotReadyMs: 300 } });
+    await using emulator = await startEmulator({ faults: { tunnelNotReady: 1, tunnel502: 2 } });
     const modal = await connect(emulator);
     const serving = await modal.create({ command: ["/usr/bin/python3", "-c", server], encryptedPorts: [8080] });
     const url = (await serving.tunnels())[8080]?.url ?? "";
@@ -139,11 +144,8 @@ describe("faults of tunnels", { skip: reason ?? false }, () => {
       "-c",
       `while code=$(${ask}); echo $code; test $code != 200; do :; done`,
     );
-    assert.deepEqual(
-      [...new Set(codes.trim().split("\n"))].filter((code) => code !== "000"),
-      ["502", "200"],
-    );
-    assert.match(codes, /^000$/m);
+    // after the faults the server may still be starting
+    assert.match(codes, /^000\n502\n502\n(000\n)*200\n$/);
     modal.client.close();
   });
 });

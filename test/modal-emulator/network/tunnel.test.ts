@@ -314,11 +314,11 @@ test("a tunnel fails as it is told to, and then no more", options, async () => {
   // nothing listens inside
   assert.match(await status(), /^curl (52|56)$/);
   await using _program = await programInside(place, httpServer("response.end()"));
-  sandbox.setTunnelFault({ notReady: true });
+  sandbox.setTunnelFault({ notReady: 1 });
   assert.equal(await status(), "curl 35");
   sandbox.setTunnelFault({ answer502: 2 });
   assert.deepEqual([await status(), await status(), await status()], ["502", "502", "200"]);
-  sandbox.setTunnelFault({ notReady: true });
+  sandbox.setTunnelFault({ notReady: 1 });
   sandbox.setTunnelFault({});
   assert.equal(await status(), "200");
 });

@@ -7,10 +7,12 @@ import { createTlsSite, type Site } from "./site.ts";
 
 /** What is wrong with the tunnels of a sandbox, for tests. */
 export interface TunnelFault {
-  /** connections are accepted and closed */
-  notReady?: boolean;
+  /** so many connections are accepted and closed */
+  notReady?: number;
   /** so many connections get a 502 of the edge, for their first request */
   answer502?: number;
+  /** connections are accepted, and nothing is answered */
+  isSilent?: boolean;
 }
 
 interface TunnelOptions {
@@ -43,6 +45,7 @@ export async function createTunnel({ hostname, certificates, dial, fault }: Tunn
       answer502(socket);
       return;
     }
+    if (current.isSilent) return;
     dial().then(
       (server) => {
         server.allowHalfOpen = true;
@@ -56,7 +59,9 @@ export async function createTunnel({ hostname, certificates, dial, fault }: Tunn
   return {
     hostname,
     accept(socket) {
-      if (fault().notReady) {
+      const current = fault();
+      if (current.notReady) {
+        current.notReady -= 1;
         socket.destroy();
         return;
       }
