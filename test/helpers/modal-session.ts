@@ -7,7 +7,7 @@ import type { EmulatedSandbox } from "../modal-emulator/emulator.ts";
 import { type LineTalk, lineTalk } from "./line-talk.ts";
 import type { ModalUser } from "./modal-user.ts";
 
-const longestEndMs = 20_000;
+const longestEndMs = 180_000;
 
 export interface ModalSession extends AsyncDisposable {
   child: ChildProcess;

@@ -31,7 +31,7 @@ export async function processesOf(sandboxIds: ReadonlySet<string>): Promise<Proc
 }
 
 /** Asks until there are none, or the deadline is over; what is left. the process table knows no events. */
-export async function untilNone(find: () => Promise<ProcessInfo[]>, deadlineMs = 10_000): Promise<ProcessInfo[]> {
+export async function untilNone(find: () => Promise<ProcessInfo[]>, deadlineMs = 180_000): Promise<ProcessInfo[]> {
   const deadline = Date.now() + deadlineMs;
   for (;;) {
     const found = await find();

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { User } from "./cli.ts";
 
 const binPath = join(import.meta.dirname, "../../bin/modal-sb.js");
-const deadlineMs = 30_000;
+const deadlineMs = 180_000;
 export const controlC = "\u0003";
 export const controlD = "\u0004";
 

@@ -86,7 +86,7 @@ export interface Emulator extends AsyncDisposable {
   kill(sandboxId: string, status: number): Promise<void>;
   /** at the start of a call, before anything happens */
   onCall(listener: (call: { method: string }) => void): () => void;
-  /** Rejects after a minute, with the calls so far. */
+  /** Rejects after three minutes, with the calls so far. */
   waitFor(predicate: (emulator: Emulator) => boolean): Promise<void>;
 }
 
@@ -235,8 +235,8 @@ class RunningEmulator implements Emulator {
     const { promise, resolve } = Promise.withResolvers<void>();
     const look = () => predicate(this) && resolve();
     const timer = new AbortController();
-    const tooLate = delay(60_000, undefined, { signal: timer.signal }).then(() => {
-      throw new Error(`the emulator waited a minute for ${predicate}; calls: ${this.calls.map((call) => call.method)}`);
+    const tooLate = delay(180_000, undefined, { signal: timer.signal }).then(() => {
+      throw new Error(`the emulator waited three minutes for ${predicate}; calls: ${this.calls.map((call) => call.method)}`);
     });
     tooLate.catch(() => {});
     this.#events.on("change", look);

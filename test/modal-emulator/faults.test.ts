@@ -20,12 +20,13 @@ describe("faults of the emulator", { skip: reason ?? false }, () => {
   const count = (method: string) => emulator.calls.filter((call) => call.method === method).length;
 
   test("a GPU sandbox is queued, and can be terminated there", async () => {
-    emulator.faults.gpuNeverFree.push("H100");
-    emulator.faults.gpuQueueMs = 1200;
+    emulator.faults.gpuNeverFree.push("H100", "T4");
     const waiting = modal.create({ gpu: "H100", name: "queued" });
     const refused = assert.rejects(waiting, /Sandbox was terminated/);
-    const free = await modal.create({ gpu: "T4" });
-    assert.ok(count("SandboxGetTaskId") >= 4);
+    const later = modal.create({ gpu: "T4" });
+    await emulator.waitFor(() => count("SandboxGetTaskId") >= 4);
+    emulator.faults.gpuNeverFree.pop();
+    const free = await later;
     assert.equal(await free.poll(), null);
     const found = await modal.client.sandboxes.fromName("test-app", "queued");
     assert.equal(await found.poll(), null);
@@ -143,12 +144,23 @@ describe("faults of the emulator", { skip: reason ?? false }, () => {
     assert.equal(emulator.sandboxes()[0]?.result?.status, 4);
   });
 
-  test("idleness ends a sandbox whose main process works; an exec keeps it", async () => {
-    const sandbox = await modal.create({ idleTimeoutMs: 1000, command: ["sh", "-c", "while :; do sleep 0.1; done"] });
-    const working = await sandbox.exec(["sleep", "1.8"]);
+  test("idleness ends a sandbox whose main process works; an exec keeps it", async (context) => {
+    context.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+    const options = { idleTimeoutMs: 600_000, command: ["sh", "-c", "while :; do sleep 0.1; done"] };
+    const kept = await modal.create(options);
+    const working = await kept.exec(["cat"]);
+    const idle = await modal.create(options);
+    context.mock.timers.tick(700_000);
+    await idle.wait();
+    assert.equal(await kept.poll(), null);
+    await working.stdin.close();
     assert.equal(await working.wait(), 0);
-    await sandbox.wait();
-    assert.equal(emulator.sandboxes()[0]?.result?.status, 7);
+    context.mock.timers.tick(700_000);
+    await kept.wait();
+    assert.deepEqual(
+      emulator.sandboxes().map(({ result }) => result?.status),
+      [7, 7],
+    );
   });
 
   test("memory over the limit ends a sandbox", async (context) => {

@@ -61,7 +61,7 @@ test("a session that a process has: its price, a command in it, and stop by that
   const { stdout } = await modal.run(["ls"]);
   assert.match(
     stdout,
-    new RegExp(`one +modal +agent +process ${one.child.pid} +\\d+ s +A10 +22 h 59 min +\\$\\d+\\.\\d\\d `),
+    new RegExp(`one +modal +agent +process ${one.child.pid} +\\d[\\w ]* +A10 +22 h 5\\d min +\\$\\d+\\.\\d\\d `),
   );
   assert.match(stdout, /2 sandboxes of 1 session · \$\d\.\d\d an hour · \$0\.\d+ so far/);
   const outcome = await modal.run(["shell", "--", "sh", "-c", "cat /data/note; cat; echo problem >&2; exit 7"], {

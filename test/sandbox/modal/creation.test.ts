@@ -71,7 +71,7 @@ for (const gpus of [[], ["A10"]]) {
 test("kinds of GPU are tried in turn, and the one that was got is known", async (context: TestContext) => {
   if (!(await needsEmulator(context))) return;
   await using scene = await openScene({ faults: { gpuNeverFree: ["H100"] } });
-  const sandbox = await scene.provider.create(specOn(["H100", "A10"], { maxWaitMs: 4000, regions: ["us-east"] }));
+  const sandbox = await scene.provider.create(specOn(["H100", "A10"], { maxWaitMs: 30_000, regions: ["us-east"] }));
   assert.deepEqual(
     scene.emulator.sandboxes().map(({ gpu, running: isRunning, backend }) => [gpu, isRunning, backend]),
     [
