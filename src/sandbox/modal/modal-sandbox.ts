@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Sandbox as SdkSandbox } from "modal";
 import { SandboxError } from "../../errors.ts";
-import type { ExecOptions, PortAddress, Sandbox, SandboxEnd, SandboxProcess } from "../provider.ts";
+import type { EndReason, ExecOptions, PortAddress, Sandbox, SandboxEnd, SandboxProcess } from "../provider.ts";
 import { within } from "./calls.ts";
 import { endOf, waitForResult } from "./end.ts";
 import { execDetached, execInside } from "./exec.ts";
@@ -21,10 +21,10 @@ const answerMs = 60_000;
 const reloadMs = 55_000;
 /** for Modal to end what it was told to end, and for volumes to be committed */
 const endMs = 120_000;
-/** the output's way to us after the end, when it may say why; a busy host takes long to read it */
-const outputMs = 20_000;
-/** the same after an end that was asked for */
-const askedOutputMs = 3000;
+/** the output's way to us after the end */
+const outputMs = 3000;
+/** the same when only the output says why it ended; a busy host takes long to read it */
+const reasonMs = 20_000;
 const signalMs = 5000;
 
 export interface HeldSandbox {
@@ -170,16 +170,16 @@ export class ModalSandbox implements Sandbox {
       lifetimeMs: label.lifetimeMs,
       memoryMiB: label.reserved.memoryMiB,
     });
-    const outputTail = await this.#lastOutput();
+    const outputTail = await this.#lastOutput(end.reason);
     this.#released.abort();
     sdkSandbox.detach();
     this.#held.onGone(this);
     return { ...end, outputTail };
   }
 
-  async #lastOutput(): Promise<string> {
+  async #lastOutput(reason: EndReason): Promise<string> {
     const { account, sdkSandbox } = this.#held;
-    const longestMs = this.#asked ? askedOutputMs : outputMs;
+    const longestMs = reason === "exited" ? reasonMs : outputMs;
     const isComplete = await Promise.race([this.#output?.complete, sleep(longestMs, false, { ref: false })]);
     const text = this.#output?.text() ?? "";
     if (isComplete || this.#asked) return text;
