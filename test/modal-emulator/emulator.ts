@@ -236,7 +236,7 @@ class RunningEmulator implements Emulator {
     const look = () => predicate(this) && resolve();
     const timer = new AbortController();
     const tooLate = delay(180_000, undefined, { signal: timer.signal }).then(() => {
-      throw new Error(`the emulator waited three minutes for ${predicate}; calls: ${this.calls.map((call) => call.method)}`);
+      throw new Error(`the emulator waited in vain for ${predicate}; calls: ${this.calls.map((call) => call.method)}`);
     });
     tooLate.catch(() => {});
     this.#events.on("change", look);

@@ -37,7 +37,7 @@ volume = modal.Volume.from_name("shared", create_if_missing=True, version=2)
 secret = modal.Secret.from_name("keys")
 said = {}
 
-sandbox = modal.Sandbox.create("cat", app=app, image=image, name="one", tags={"role": "agent"}, timeout=60,
+sandbox = modal.Sandbox.create("cat", app=app, image=image, name="one", tags={"role": "agent"}, timeout=600,
     secrets=[secret, modal.Secret.from_dict({"INLINE": "2"})], volumes={"/data": volume}, **extra)
 said["id"] = sandbox.object_id
 sandbox.stdin.write("to the main process\\n")
@@ -63,7 +63,7 @@ sandbox.wait()
 said["output"] = sandbox.stdout.read()
 said["code"] = sandbox.returncode
 
-other = modal.Sandbox.create("sleep", "1000", app=app, image=image, timeout=60, volumes={"/data": volume}, **extra)
+other = modal.Sandbox.create("sleep", "1000", app=app, image=image, timeout=600, volumes={"/data": volume}, **extra)
 said["file"] = other.exec("cat", "/data/file").stdout.read()
 other.reload_volumes()
 other.terminate()
@@ -93,7 +93,7 @@ describe("the emulator and Modal's Python client", { skip: reason ?? false }, ()
         PYTHONDONTWRITEBYTECODE: "1",
         MODAL_SANDBOX_V2: backend === "v2" ? "1" : "0",
       };
-      const { stdout } = await run("python3", ["-c", script, backend, imageId], { env, timeout: 60_000 });
+      const { stdout } = await run("python3", ["-c", script, backend, imageId], { env, timeout: 300_000 });
       const said = JSON.parse(stdout) as Record<string, unknown>;
       const { id } = said;
       assert.match(String(id), backend === "v1" ? /^sb-[0-9A-Za-z]{22}$/ : /^sb-01[0-9A-Z]{24}$/);

@@ -5,7 +5,7 @@ import { joinSockets } from "./join-sockets.ts";
 import { allows, type NetworkPolicy } from "./policy.ts";
 import { createTlsSite, type Site } from "./site.ts";
 
-const helloTimeoutMs = 10_000;
+const helloTimeoutMs = 60_000;
 
 /** The hosts that exist, and the way to them: by the server name of the ClientHello and by nothing else, as on Modal. */
 export class Internet {

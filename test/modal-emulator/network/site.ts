@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { createServer, type TLSSocket } from "node:tls";
 import type { Certificates } from "./certificates.ts";
 
-const handshakeTimeoutMs = 10_000;
+const handshakeTimeoutMs = 60_000;
 
 /** One hostname of the emulated internet. */
 export interface Site {

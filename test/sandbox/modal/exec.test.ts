@@ -44,11 +44,17 @@ withSandbox("50 MB come out whole, also when a token runs out, and wait for thei
 
 withSandbox("output comes out whole and once when its stream breaks off", async (sandbox, scene) => {
   scene.emulator.faults.resetStreams = 2;
-  const numbers = await runInside(sandbox, ["sh", "-c", "for i in 1 2 3 4 5; do seq 1000; sleep 0.05; done"]);
-  const expected = Array.from({ length: 1000 }, (_, index) => `${index + 1}\n`)
-    .join("")
-    .repeat(5);
-  assert.deepEqual(numbers, { code: 0, stdout: expected, stderr: "" });
+  const process = await sandbox.exec(["sh", "-c", "for i in 1 2 3 4 5; do seq 1000; read line; done"]);
+  const expected = Array.from({ length: 1000 }, (_, index) => `${index + 1}\n`).join("");
+  process.stderr.resume();
+  let numbers = "";
+  for await (const chunk of process.stdout as AsyncIterable<Buffer>) {
+    numbers += chunk;
+    // so that they come in pieces, each of which is followed by a break
+    if (numbers.length % expected.length === 0) process.stdin.write("go on\n");
+  }
+  assert.deepEqual(await process.exited, { code: 0, signal: null });
+  assert.equal(numbers, expected.repeat(5));
   assert.equal(scene.emulator.faults.resetStreams, 0);
 });
 

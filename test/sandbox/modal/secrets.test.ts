@@ -31,8 +31,8 @@ for (const backend of ["v2", "v1"] as const) {
     assert.equal(await seen("cat /run/secrets/API_KEY"), "stored 'canary' $HOME \"x\"\\n");
     assert.equal(await seen("cat /run/secrets/OTHER"), "inline 'canary' $(id)\nsecond line");
     assert.equal(await seen("stat -c '%a' /run/secrets/API_KEY /run/secrets"), "600\n700\n");
-    await sandbox.hold(10_000);
-    await seen("until pgrep -f '^sleep 10$'; do sleep 0.05; done");
+    await sandbox.hold(200_000);
+    await seen("until pgrep -f '^sleep 200$'; do sleep 0.05; done");
     // process 1 is the platform's
     const others = "for p in /proc/[0-9]*; do [ $p = /proc/1 ] || cat $p/environ $p/cmdline; done 2>/dev/null";
     assert.doesNotMatch(await seen(others), /canary/);
