@@ -3,6 +3,7 @@
  * program, from the types of the official SDK, and from requests that claude sends.
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createReadStream, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, test } from "node:test";
@@ -11,6 +12,7 @@ import { script, sequence, text } from "../../src/demo/script.ts";
 import { startScriptedApi } from "../../src/demo/scripted-api.ts";
 import { betaRules, features, fieldRules, type Rule, ruleOf, toolRules } from "../../src/proxy/anthropic-lists.ts";
 import { Claude } from "../demo/claude.ts";
+import { installPackages, packagesFolder } from "../helpers/python-packages.ts";
 
 const packageFolder = (name: string) => dirname(fileURLToPath(import.meta.resolve(name)));
 const sdkFolder = packageFolder("@anthropic-ai/sdk");
@@ -89,6 +91,43 @@ test("every beta in the SDK's types is listed", () => {
   const betas = [...union.matchAll(/'([\w-]+)'/g)].map(([, beta = ""]) => beta);
   assert.ok(betas.length > 40, `only ${betas.length} found`);
   assert.deepEqual(unlisted(betaRules, betas), []);
+});
+
+const pythonSdk = "anthropic-2.14.0";
+/** Prints the betas, the parameters of both kinds of request, and the tools that the Python SDK's types name. */
+const pythonTypes = `
+import importlib, json, typing
+from anthropic.types.anthropic_beta_param import AnthropicBetaParam
+names = {"betas": [], "fields": set(), "tools": set()}
+for member in typing.get_args(AnthropicBetaParam): names["betas"] += typing.get_args(member)
+for place in ["", ".beta"]:
+    for page in ["message_create_params", "message_count_tokens_params"]:
+        for name, kind in vars(importlib.import_module(f"anthropic.types{place}.{page}")).items():
+            if name.startswith("Message") and hasattr(kind, "__annotations__"): names["fields"] |= set(kind.__annotations__)
+    union = "BetaToolUnionParam" if place else "ToolUnionParam"
+    page = importlib.import_module(f"anthropic.types{place}.{'beta_' if place else ''}tool_union_param")
+    for tool in typing.get_args(getattr(page, union)):
+        for text in typing.get_type_hints(tool).values():
+            for word in typing.get_args(text):
+                if isinstance(word, str) and word[-8:].isdigit(): names["tools"].add(word)
+print(json.dumps({key: sorted(value) for key, value in names.items()}))
+`;
+
+test("every beta, field and tool in the Python SDK's types is listed", async (context) => {
+  const missing = await installPackages(pythonSdk, [pythonSdk.replace("-", "==")]);
+  if (missing !== undefined) return context.skip(missing);
+  const printed = execFileSync("python3", ["-c", pythonTypes], {
+    env: { ...process.env, PYTHONPATH: packagesFolder(pythonSdk) },
+  });
+  const { betas, fields, tools } = JSON.parse(printed.toString()) as Record<"betas" | "fields" | "tools", string[]>;
+  assert.ok(betas.length > 40 && fields.includes("thread") && tools.includes("web_fetch_20250910"), printed.toString());
+  assert.deepEqual(unlisted(betaRules, betas), []);
+  // the SDK sends it as the header anthropic-beta
+  assert.deepEqual(
+    unlisted(fieldRules, fields).filter((name) => name !== "betas"),
+    [],
+  );
+  assert.deepEqual(unlisted(toolRules, tools), []);
 });
 
 test("every field of a request in the SDK's types is listed", () => {
