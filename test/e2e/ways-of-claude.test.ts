@@ -1,5 +1,7 @@
 /** What claude can be told to do differently, with the default policy of the proxy: each reaches the API as it was asked. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { RecordedRequest } from "../../src/demo/recorded-request.ts";
 import { ended, script, text, thinking, toolUse } from "../../src/demo/script.ts";
@@ -148,4 +150,18 @@ test("a nested claude in auto mode has a command judged by a model, and runs it"
   assertMode(requests[0], "auto");
   const judged = requests.filter((request) => JSON.stringify(request.body).includes("<severity>N</severity> ONLY"));
   assert.notEqual(judged.length, 0);
+});
+
+test("fast mode, which costs more, is refused, and claude goes on without it", async () => {
+  const { answer, requests } = await nested(`hello --settings '{"fastMode":true}'`);
+  assert.match(answer, /You said: hello/);
+  assert.doesNotMatch(answer, /error/i);
+  assert.equal(requests.length, 1, "the API hears only of the second try");
+  assert.ok(!betasOf(requests[0]).some((beta) => beta.startsWith("fast-mode")));
+  assert.ok(!("speed" in bodyOf(requests[0])));
+  const audit = await running.provider.peek(`${running.session.name}-audit`);
+  const refused = readFileSync(join(audit?.hostPath ?? "", "audit.ndjson"), "utf8").match(
+    /"reason":"input_not_allowed"/g,
+  );
+  assert.equal(refused?.length, 1, "in one round");
 });

@@ -96,6 +96,19 @@ test("a refusal by rule is an error that the SDK does not repeat, with the proxy
   );
 });
 
+test("the SDK's tool runner goes on without a thread, which is refused", async () => {
+  await using proxy = await runningProxy({ handler: api });
+  const runner = clientOf(proxy).beta.messages.toolRunner({ ...request, tools: [] });
+  assert.deepEqual((await runner).content, message.content);
+  assert.deepEqual(
+    (await proxy.audit()).map(({ status, reason }) => [status, reason]),
+    [
+      [400, "input_not_allowed"],
+      [200, null],
+    ],
+  );
+});
+
 test("an abort of the SDK closes the upstream's connection; a broken stream is an error of the SDK", async () => {
   const first = Promise.withResolvers<void>();
   await using proxy = await runningProxy({
