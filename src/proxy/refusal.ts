@@ -11,7 +11,7 @@ import type { ServerResponse } from "node:http";
  * without one more of its betas: these two are for what a client can leave out. Other statuses of the 400s it
  * shows once, as they are. A 401 makes git and gh ask for another login.
  */
-export const refusals = {
+const refusals = {
   /** no key came: git asks without one first */
   sandbox_key_missing: { status: 403, anthropic: 406, type: "authentication_error" },
   /** bad, unknown, expired or revoked key: the same answer for all */
