@@ -23,6 +23,11 @@ export const grpcStatus = {
 
 const maxWords = 600;
 
+/** `why`: what is wrong with the credentials that this machine has for Modal, or that there are none. */
+export function unusableCredentials(why: string): ConfigError {
+  return new ConfigError(`There are no usable credentials of Modal: ${why}`, { hint: credentialRemedy });
+}
+
 /** gRPC's number of the state that a call ended in; undefined when the error is no call's. */
 export function statusOf(error: unknown): number | undefined {
   const code = (error as { code?: unknown } | undefined)?.code;
@@ -32,7 +37,7 @@ export function statusOf(error: unknown): number | undefined {
 /** By the SDK's name of the class, so that the SDK need not be loaded to ask. */
 export function isNamed(
   error: unknown,
-  name: "NotFoundError" | "AlreadyExistsError" | "ConflictError" | "ResourceExhaustedError",
+  name: "NotFoundError" | "AlreadyExistsError" | "ConflictError" | "ResourceExhaustedError" | "InvalidError",
 ): boolean {
   return error instanceof Error && error.name === name;
 }
@@ -46,8 +51,6 @@ export function modalError(error: unknown, what: string): ModalSbError {
   if (error instanceof ModalSbError) return error;
   const words = wordsOf(error);
   const status = statusOf(error);
-  if (/Profile is missing credentials|cannot both be configured|must all be configured/.test(words))
-    return new ConfigError(`There are no usable credentials of Modal: ${words}`, { hint: credentialRemedy });
   if (status === grpcStatus.unauthenticated || status === grpcStatus.permissionDenied)
     return new ConfigError(`Modal refused the credentials of this machine: ${words}`, { hint: credentialRemedy });
   if (status === grpcStatus.unavailable || status === grpcStatus.deadlineExceeded)

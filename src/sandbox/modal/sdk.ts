@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import type { App, ModalClient } from "modal";
 import { messageOf, SandboxError } from "../../errors.ts";
 import { callWatcher, within } from "./calls.ts";
-import { modalError } from "./modal-error.ts";
+import { isNamed, modalError, unusableCredentials, wordsOf } from "./modal-error.ts";
 import { settingsOfSdk } from "./sdk-environment.ts";
 
 type Sdk = typeof import("modal");
@@ -112,16 +112,21 @@ function openClient(
     ...environment,
     ...(options.sandboxesV2 !== undefined && { MODAL_SANDBOX_V2: options.sandboxesV2 ? "1" : "0" }),
   });
+  let client: ModalClient;
   try {
-    return new sdk.ModalClient({
+    client = new sdk.ModalClient({
       ...(options.environment !== undefined && { environment: options.environment }),
       ...(environment["MODAL_MAX_THROTTLE_WAIT"] === undefined && { maxThrottleWaitSecs }),
       grpcMiddleware: [callWatcher],
       logger: silent,
     });
   } catch (error) {
-    throw modalError(error, "be used");
+    throw isNamed(error, "InvalidError") ? unusableCredentials(wordsOf(error)) : modalError(error, "be used");
   }
+  // the SDK would only notice with the first call, by an error that has neither a class nor a code
+  const { tokenId, tokenSecret, oauthRefreshToken } = client.profile;
+  if (oauthRefreshToken || (tokenId && tokenSecret)) return client;
+  throw unusableCredentials("neither a token nor a login was found");
 }
 
 /** The SDK's log is for those who work on it: what a user must know comes as an error. */

@@ -34,6 +34,12 @@ test("without credentials, doctor and create say how to get them", async () => {
   assert.equal(account?.state, "missing");
   assert.match(account?.remedy ?? "", /modal token new.*MODAL_TOKEN_ID/);
   await assert.rejects(provider.list(), { name: "ConfigError", hint: /modal token new/ });
+  const halves = { MODAL_TOKEN_ID: "ak-half", MODAL_OAUTH_REFRESH_TOKEN: "half", MODAL_OAUTH_CLIENT_ID: "half" };
+  for (const [name, value] of Object.entries(halves)) {
+    const environment = { ...hostEnvironment, [name]: value };
+    await using other = await createProvider("modal", { stateFolder: folder.path, hostEnvironment: environment });
+    await assert.rejects(other.list(), { name: "ConfigError", message: /no usable credentials/ }, name);
+  }
 });
 
 test("the credentials of the provider's own environment are used, not the process's; no error holds them", async () => {
