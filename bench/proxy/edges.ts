@@ -77,7 +77,7 @@ async function refusalMs(side: Side): Promise<number> {
   const [answer] = (await once(socket, "data")) as [Buffer];
   const elapsed = performance.now() - started;
   socket.destroy();
-  if (!answer.toString("latin1").startsWith("HTTP/1.1 403"))
+  if (!answer.toString("latin1").startsWith("HTTP/1.1 406"))
     throw new Error(`not refused: ${answer.toString("latin1", 0, 200)}`);
   return elapsed;
 }
