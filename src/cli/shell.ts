@@ -84,6 +84,7 @@ async function run(
   const abandon = new AbortController();
   const signal = AbortSignal.any([stop, abandon.signal]);
   const interrupt = () => {
+    if (abandon.signal.aborted) return;
     interrupts.push(Date.now());
     const [first = 0] = interrupts.slice(-impatientInterrupts);
     if (interrupts.length >= impatientInterrupts && Date.now() - first < impatienceMs) abandon.abort();
@@ -103,7 +104,8 @@ async function run(
     if (end.signal !== null) return 128 + (constants.signals[end.signal as NodeJS.Signals] ?? 0);
     return end.code ?? exitCodes.sandbox;
   } finally {
-    process.off("SIGINT", interrupt);
+    // who presses Ctrl-C three times presses it a fourth time too: that one must not cut the end off
+    if (!abandon.signal.aborted) process.off("SIGINT", interrupt);
     signal.removeEventListener("abort", kill);
     stdin.unpipe(child.stdin);
   }
