@@ -15,7 +15,6 @@ import { instructions } from "./skill-pages.ts";
 import { installTrainer, trainerPackages } from "./trainer-packages.ts";
 
 const script = scriptFile("fit_check.py");
-const timeout = 1_800_000;
 
 interface Answer {
   parameters: number;
@@ -230,7 +229,7 @@ test("a config is fetched when that is asked for, from the Hub that the environm
 /** What fit_check.py claims of itself, and a little more for what a CPU does differently. */
 const factor = 1.35;
 
-test("the estimate is near the real memory of models that train here", { timeout }, async (context) => {
+test("the estimate is near the real memory of models that train here", async (context) => {
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();

@@ -10,7 +10,6 @@ import { installTrainer, trainerPackages } from "./trainer-packages.ts";
 
 const script = scriptFile("gpu_report.py");
 const gibibyte = 2 ** 30;
-const timeout = 1_800_000;
 
 interface Report {
   gpus: { name: string; memory_gib: number | null; free_gib: number | null; compute_capability: string }[];
@@ -85,9 +84,7 @@ test("a program of NVIDIA that fails, or says something else, is no GPU", async 
   }
 });
 
-test("torch says whether it uses the GPU, and a GPU that it does not use is pointed out", {
-  timeout,
-}, async (context) => {
+test("torch says whether it uses the GPU, and a GPU that it does not use is pointed out", async (context) => {
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();

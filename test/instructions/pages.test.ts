@@ -13,8 +13,6 @@ import { blocksIn, type Page, skillPages } from "./skill-pages.ts";
 import { installTrainer, trainerPackages } from "./trainer-packages.ts";
 
 const pages = skillPages();
-/** the first time gigabytes are installed */
-const timeout = 1_800_000;
 
 const withTorch = once(trainerPackages, needsTorch, true);
 const withTrackio = once(trackioPackages(), (page) => !needsTorch(page), false);
@@ -112,7 +110,7 @@ const outcomes: Record<string, (folder: string) => void> = {
 };
 
 for (const page of pages.filter(runsHere)) {
-  test(`${page.path} does what it says`, { timeout }, async (context) => {
+  test(`${page.path} does what it says`, async (context) => {
     const packages = await packagesFor(page, context);
     if (packages === undefined) return;
     const { folder, results } = await (needsTorch(page) ? withTorch : withTrackio)();
@@ -122,7 +120,7 @@ for (const page of pages.filter(runsHere)) {
   });
 }
 
-test("the code of all pages is Python 3.10 or shell, and its calls fit the libraries", { timeout }, async (context) => {
+test("the code of all pages is Python 3.10 or shell, and its calls fit the libraries", async (context) => {
   for (const { path, blocks } of pages) {
     for (const { line, code } of blocks.filter(({ language }) => language === "bash")) {
       const { status, stderr } = spawnSync("bash", ["-n", "-c", code], { encoding: "utf8" });
@@ -162,7 +160,7 @@ test("the code of all pages is Python 3.10 or shell, and its calls fit the libra
   }
 });
 
-test("failures look as the skill quotes them", { timeout }, async (context) => {
+test("failures look as the skill quotes them", async (context) => {
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();

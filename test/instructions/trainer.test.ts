@@ -28,10 +28,7 @@ def train(run_dir, steps, callbacks=None, **more):
     return trainer
 `;
 
-/** the first time gigabytes are installed */
-const timeout = 1_800_000;
-
-test("the Trainer's metrics are one run, also when another process goes on", { timeout }, async (context) => {
+test("the Trainer's metrics are one run, also when another process goes on", async (context) => {
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();
@@ -67,7 +64,7 @@ print(json.dumps(str(run_dir)))`;
   );
 });
 
-test("told to end, it leaves a checkpoint of that moment, from which it goes on", { timeout }, async (context) => {
+test("told to end, it leaves a checkpoint of that moment, from which it goes on", async (context) => {
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();
@@ -89,7 +86,7 @@ print(json.dumps([state.max_steps, state.global_step, step, after.global_step]))
   assert.equal(after, kept + 4);
 });
 
-test("without setup_trackio a Trainer that names a Space ends for want of a token", { timeout }, async (context) => {
+test("without setup_trackio a Trainer that names a Space ends for want of a token", async (context) => {
   const reason = await installTrainer();
   if (reason !== undefined) return context.skip(reason);
   await using folder = await temporaryFolder();
