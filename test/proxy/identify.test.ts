@@ -102,7 +102,7 @@ test("a grant for another upstream does not open this one", async () => {
     op: "grant",
     sandboxId,
     tokenHash,
-    expiresAt: Date.now() + 60_000,
+    expiresAt: Date.now() + 3_600_000,
     upstreams: { github: { repositories: {} } },
   });
   const answer = await proxy.send({});

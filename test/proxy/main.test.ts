@@ -131,7 +131,7 @@ async function serving(folder: string, handler: Handler) {
   const proxy = await start(folder, { origin });
   await untilListening(proxy.controlPath);
   const control = (message: object) => controlOnce(proxy.controlPath, JSON.stringify({ id: 1, ...message }));
-  const grant = { sandboxId, tokenHash, expiresAt: Date.now() + 60_000, upstreams: { anthropic: {} } };
+  const grant = { sandboxId, tokenHash, expiresAt: Date.now() + 3_600_000, upstreams: { anthropic: {} } };
   assert.equal((await control({ op: "grant", ...grant }))["ok"], true);
   const open = async () => {
     const options = { socketPath: proxy.listenPath, method: "POST", path: "/v1/messages" };

@@ -137,7 +137,7 @@ export async function runningProxy(setting: ProxySetting = {}): Promise<RunningP
       op: "grant",
       sandboxId,
       tokenHash,
-      expiresAt: setting.expiresAt ?? Date.now() + 60_000,
+      expiresAt: setting.expiresAt ?? Date.now() + 3_600_000,
       upstreams: { anthropic: {} },
       ...setting.grant,
     });
