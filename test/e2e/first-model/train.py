@@ -1,13 +1,18 @@
-"""What the agent of first-model.test.ts writes: a tiny BERT with the Trainer, on rows made here. Usage: train.py <run folder> <steps>."""
+"""What the agent of first-model.test.ts writes: a tiny BERT with the Trainer, on rows made here.
+
+Usage: train.py <run folder> <steps> [<step at which it stands still>]
+"""
 
 import pathlib
 import sys
+import time
 
 import torch
 import trackio
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 run_dir, steps = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+last_step = int(sys.argv[3]) if len(sys.argv) > 3 else None
 checkpoints = run_dir / "checkpoint"
 
 
@@ -19,6 +24,14 @@ def rows(count, seed):
 
 def accuracy(prediction):
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+class StandStill(TrainerCallback):
+    """However long it takes to end its sandbox, that is in the middle of the training."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        while state.global_step == last_step:
+            time.sleep(1)
 
 
 torch.manual_seed(0)
@@ -40,9 +53,16 @@ arguments = TrainingArguments(
     disable_tqdm=True,
 )
 trainer = Trainer(
-    model=model, args=arguments, train_dataset=rows(4096, 1), eval_dataset=rows(512, 2), compute_metrics=accuracy
+    model=model,
+    args=arguments,
+    train_dataset=rows(4096, 1),
+    eval_dataset=rows(512, 2),
+    compute_metrics=accuracy,
+    callbacks=[StandStill()],
 )
-kept = sorted(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+# one that was being written when the sandbox was lost lacks this file
+whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
+kept = sorted(whole, key=lambda path: int(path.name.split("-")[1]))
 print(f"from step {kept[-1].name.split('-')[1] if kept else 0}", flush=True)
 trainer.train(resume_from_checkpoint=str(kept[-1]) if kept else None)
 trainer.save_model(str(run_dir / "model"))
