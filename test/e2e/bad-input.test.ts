@@ -103,7 +103,7 @@ test("an API that is down", async () => {
     await user.run(["-p", "hi"]),
     5,
     /127\.0\.0\.1 cannot be reached/,
-    /cannot be reached or is in trouble/,
+    /the API cannot be reached: check your network/,
   );
 });
 
