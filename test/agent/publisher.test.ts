@@ -109,7 +109,7 @@ test("rows that only the log beside the database has are published, also those o
   const isMade = () => existsSync(join(place.from, "p.db")) && countOf(join(place.from, "p.db")) > 0;
   await until(() => quietly(isMade));
   // a second connection keeps the log from being folded into the database
-  const db = new DatabaseSync(join(place.from, "p.db"), { timeout: 5000 });
+  const db = new DatabaseSync(join(place.from, "p.db"), { timeout: 600_000 });
   const count = () => Number(db.prepare("SELECT COUNT(*) AS n FROM metrics").get()?.["n"]);
   const before = count();
   await killed.ask("go");

@@ -11,7 +11,8 @@ import { maxAgentLineBytes } from "../../src/protocol/limits.ts";
 import { type AgentEvent, agentEventSchema, type EndTurn } from "../../src/protocol/messages.ts";
 
 const daemonPath = join(import.meta.dirname, "../../src/agent/daemon.ts");
-const deadlineMs = 60_000;
+/** an event that never comes would hold the whole run */
+const deadlineMs = 600_000;
 
 export interface DaemonOptions {
   /** holds data/, app/ and the socket; a second daemon on it continues the session */
@@ -68,7 +69,8 @@ export class DaemonClient implements AsyncDisposable {
     const wake = () => {
       if (find()) resolve();
     };
-    const tooLate = setTimeout(() => reject(new Error(`No ${type}; got ${JSON.stringify(this.events)}`)), deadlineMs);
+    const words = () => `No ${type}; got ${JSON.stringify(this.events)}`;
+    const tooLate = setTimeout(() => reject(new Error(words())), deadlineMs).unref();
     this.#waiters.add(wake);
     wake();
     try {

@@ -197,7 +197,7 @@ export function describeProvider(
     async (sandbox) => {
       const outcome = await shellInside(
         sandbox,
-        "i=0; while [ $i -lt 60 ]; do sleep 20 > /dev/null 2>&1 & i=$((i+1)); done; echo made",
+        "i=0; while [ $i -lt 60 ]; do sleep 600 > /dev/null 2>&1 & i=$((i+1)); done; echo made",
       );
       assert.match(outcome.stderr, /fork/i);
     },

@@ -133,7 +133,7 @@ def attempt(name, action):
     except Exception as error:
         print(name, type(error).__name__)
 attempt("straight", lambda: socket.create_connection((${JSON.stringify(host)}, ${port}), 3).recv(1))
-attempt("filter", lambda: urllib.request.build_opener(urllib.request.ProxyHandler({"http": "http://127.0.0.1:3128", "https": "http://127.0.0.1:3128"})).open(${JSON.stringify(url)}, timeout=5).read())
+attempt("filter", lambda: urllib.request.build_opener(urllib.request.ProxyHandler({"http": "http://127.0.0.1:3128", "https": "http://127.0.0.1:3128"})).open(${JSON.stringify(url)}, timeout=600).read())
 `;
 
 async function assertUnreachable(running: RunningSession, host: string, port: number): Promise<void> {

@@ -17,7 +17,8 @@ const binPath = join(import.meta.dirname, "../../bin/modal-sb.js");
 const pseudoTerminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 /** a new terminal has no size */
 const sized = 'stty rows 24 cols 90; exec "$@"';
-const deadlineMs = 30_000;
+/** a screen that never shows the words would hold the whole run */
+const deadlineMs = 600_000;
 
 const twoRuns = `
 for name, rate in (("slow", 0.01), ("fast", 0.1)):

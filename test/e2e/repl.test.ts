@@ -87,5 +87,5 @@ test("a terminal that is closed leaves nothing running", async () => {
     processes().then((all) =>
       all.filter(({ environment }) => environment.some((entry) => entry.includes(user.api.origin))),
     );
-  assert.deepEqual(await untilNone(left, 20_000), []);
+  assert.deepEqual(await untilNone(left), []);
 });

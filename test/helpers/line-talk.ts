@@ -2,11 +2,11 @@
 import type { ChildProcess } from "node:child_process";
 
 /** a child that waits for ever would hold the whole run */
-const longestMs = 180_000;
+const longestMs = 600_000;
 
 export interface LineTalk {
   say(line: string): void;
-  /** Resolves with all of the stream's text as soon as it matches; rejects when the process has ended without, or in three minutes. */
+  /** Resolves with all of the stream's text as soon as it matches; rejects when the process has ended without, or in ten minutes. */
   until(stream: "stdout" | "stderr", pattern: RegExp): Promise<string>;
   stdout(): string;
   stderr(): string;

@@ -1,6 +1,6 @@
 import type { Limits, SandboxSpec } from "../../src/sandbox/provider.ts";
 
-export const testLimits: Limits = { memoryMiB: 1024, processes: 128, fileSizeMiB: 64, lifetimeMs: 600_000 };
+export const testLimits: Limits = { memoryMiB: 1024, processes: 128, fileSizeMiB: 64, lifetimeMs: 6 * 3_600_000 };
 
 let count = 0;
 

@@ -10,6 +10,7 @@ import { Secret } from "../../src/secret.ts";
 import { type PushOptions, push } from "../../src/transfer/push.ts";
 import type { TransferReport } from "../../src/transfer/report.ts";
 import { shellInside } from "../helpers/run-inside.ts";
+import { testLimits } from "../helpers/sandbox-spec.ts";
 import { openScene, type Scene } from "./scene.ts";
 
 const key = "sk-test-0123456789-abcdefghij";
@@ -90,9 +91,7 @@ test("what cannot be written is said", async (context) => {
 });
 
 test("the limit on a file's size is this file's own failure", async () => {
-  await using small = await scene.sandbox({
-    limits: { memoryMiB: 1024, processes: 128, fileSizeMiB: 2, lifetimeMs: 600_000 },
-  });
+  await using small = await scene.sandbox({ limits: { ...testLimits, fileSizeMiB: 2 } });
   const from = folder({ large: Buffer.alloc(3 * 2 ** 20), small: "x" });
   const report = await bring(from, "/tmp/x", { sandbox: small });
   assert.deepEqual([report.files, report.failed.first], [1, ["large: larger than files may be there"]]);

@@ -31,7 +31,7 @@ export type Fault = (typeof faults)[number];
 export const projects = ["alpha", "beta"] as const;
 /** exchanges that wait to be spoilt; with many, one exchange after the other would be */
 const maxArmed = 2;
-const lastDrainMs = 60_000;
+const lastDrainMs = 600_000;
 
 export class Chain implements AsyncDisposable {
   /** how often each fault has happened */
@@ -153,7 +153,7 @@ export class Chain implements AsyncDisposable {
   #lookOn(): void {
     const path = join(this.places.from, "beta.db");
     if (this.#onlooker || !existsSync(path)) return;
-    this.#onlooker = new DatabaseSync(path, { readOnly: true, timeout: 5000 });
+    this.#onlooker = new DatabaseSync(path, { readOnly: true, timeout: 600_000 });
     // it is opened in earnest by the first look
     this.#onlooker.prepare("SELECT COUNT(*) FROM sqlite_schema").get();
   }

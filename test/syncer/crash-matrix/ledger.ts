@@ -49,7 +49,7 @@ export interface Places {
 /** Every row that the syncer remembers as sent is on the server. Holds at any moment, unless the server lost rows. */
 export function assertNothingAhead({ from, remote, statePath }: Places, projects: readonly string[]): void {
   // watermarks first: what is sent meanwhile is on the server then
-  const state = existsSync(statePath) ? new DatabaseSync(statePath, { readOnly: true, timeout: 5000 }) : undefined;
+  const state = existsSync(statePath) ? new DatabaseSync(statePath, { readOnly: true, timeout: 600_000 }) : undefined;
   const positions = state?.prepare("SELECT project, name, id FROM positions").all() ?? [];
   const refused = state?.prepare("SELECT project, name, id FROM refused").all() ?? [];
   state?.close();
@@ -72,7 +72,7 @@ export function assertNothingAhead({ from, remote, statePath }: Places, projects
 
 /** The watermarks stand at the last row of each table, and no row is left out. */
 export function assertAllRemembered({ from, statePath }: Places, projects: readonly string[]): void {
-  const state = new DatabaseSync(statePath, { readOnly: true, timeout: 5000 });
+  const state = new DatabaseSync(statePath, { readOnly: true, timeout: 600_000 });
   const found = state.prepare("SELECT project, name, id FROM positions").all();
   const refused = state.prepare("SELECT * FROM refused").all();
   state.close();
@@ -125,7 +125,7 @@ function countsOf(rows: readonly unknown[]): Map<string, number> {
 
 function keysIn(path: string, table: CountedTable): { id: number; key: string }[] {
   if (!existsSync(path)) return [];
-  const db = new DatabaseSync(path, { readOnly: true, timeout: 5000 });
+  const db = new DatabaseSync(path, { readOnly: true, timeout: 600_000 });
   try {
     if (!hasTable(db, table)) return [];
     const found = db.prepare(`SELECT id, ${keyOf(table)} AS key FROM ${table}`).all();
@@ -136,7 +136,7 @@ function keysIn(path: string, table: CountedTable): { id: number; key: string }[
 }
 
 function lastIn(path: string, table: string): number {
-  const db = new DatabaseSync(path, { readOnly: true, timeout: 5000 });
+  const db = new DatabaseSync(path, { readOnly: true, timeout: 600_000 });
   try {
     return Number(db.prepare(`SELECT max(id) AS id FROM ${table}`).get()?.["id"] ?? 0);
   } finally {
