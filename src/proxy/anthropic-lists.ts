@@ -1,6 +1,6 @@
 /**
  * Every beta, body field and tool of the Messages API that is known, in one of three lists: what passes, what a named
- * grant opens, and what is refused on purpose. A test collects the names in the pinned claude program, in the types of
+ * grant opens, and what is refused on purpose, some of it whatever the grant says. A test collects the names in the pinned claude program, in the types of
  * the official SDKs and in requests that claude sends, and fails for a name that is in no list.
  *
  * Names of betas and tools are written without their dates.
@@ -37,6 +37,7 @@ const otherPaths = "it belongs to paths of the API that the proxy does not pass"
 const costsMore = "it costs more than the budget counts";
 const otherModel = "another model may answer, which neither the budget nor the granted models cover";
 const otherParty = "it acts for another party than the account";
+const keptAtApi = "the API goes on from an answer that it keeps, which the budget could not count";
 /** what the clients of threads look for, and then go on without them */
 const thread: Rule = {
   never: "the conversation would be kept at the API, and the budget could not count what is sent",
@@ -79,10 +80,7 @@ export const betaRules: Readonly<Record<string, Rule>> = {
     "mid-conversation-tool-changes",
     "mid-conversation-output-config",
   ]),
-  ...passing("a repeated request is charged less, or goes on where an answer stopped", [
-    "fallback-credit",
-    "resumption",
-  ]),
+  ...passing("a request that is repeated for another model is charged less", ["fallback-credit"]),
   ...passing("changes how tools of the client are declared and called", [
     "fine-grained-tool-streaming",
     "token-efficient-tools",
@@ -107,7 +105,7 @@ export const betaRules: Readonly<Record<string, Rule>> = {
     "pdfs",
     "timing",
   ]),
-  ...passing("changes what the API keeps in its cache, at prices that the budget knows", [
+  ...passing("changes what the API keeps in its cache; the answer's figures say what that cost", [
     "prompt-caching",
     "prompt-caching-scope",
     "prompt-caching-evict",
@@ -123,6 +121,7 @@ export const betaRules: Readonly<Record<string, Rule>> = {
   ...opening("files", ["files-api"]),
   ...opening("skills", ["skills"]),
   ...refusing(costsMore, ["fast-mode"]),
+  ...refusing(keptAtApi, ["resumption"]),
   ...refusing(otherModel, ["server-side-fallback", "advisor-tool"]),
   ...refusing(otherParty, ["user-profiles", "user-profiles-billing", "program-use-case-ids"]),
   ...refusing("it belongs to a login at claude.ai, which no sandbox has", ["oauth", "oidc-federation"]),
@@ -167,16 +166,19 @@ export const fieldRules: Readonly<Record<string, Rule>> = {
     "safeguards",
   ]),
   ...passing("how a long conversation is kept within the context window", ["context_management", "compaction"]),
-  ...passing("what the API keeps in its cache, at prices that the budget knows", ["cache_control", "diagnostics"]),
-  ...passing("a word of the API's own: a repeated request is charged less, or goes on where an answer stopped", [
+  ...passing("what the API keeps in its cache; the answer's figures say what that cost", [
+    "cache_control",
+    "diagnostics",
+  ]),
+  ...passing("a word of the API's own, by which a request that is repeated for another model is charged less", [
     "fallback_credit_token",
-    "resumption",
   ]),
   ...passing("says who asks, for the account's own records", ["metadata"]),
   ...passing("which of the capacity that the account has paid for is used", ["service_tier"]),
   ...opening("code_execution", ["container"]),
   ...opening("mcp", ["mcp_servers"]),
   ...refusing(costsMore, ["speed", "inference_geo"]),
+  ...refusing(keptAtApi, ["resumption"]),
   ...refusing(otherModel, ["fallbacks"]),
   ...refusing(otherParty, ["billing_policy", "user_profile_id", "workspace_id", "program_use_case_id"]),
   thread,

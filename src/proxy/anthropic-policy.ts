@@ -12,8 +12,12 @@ import {
   ruleOf,
   toolRules,
 } from "./anthropic-lists.ts";
+import { toolsOf } from "./anthropic-tools.ts";
 import type { AnthropicGrant } from "./grant.ts";
 import type { Refusal } from "./refusal.ts";
+
+/** what one refusal names; a sandbox could ask for millions */
+const maxFindings = 20;
 
 /** One thing of a request that is not allowed. */
 interface Finding {
@@ -38,9 +42,9 @@ export class AnthropicPolicy {
    * where its content comes from. All that is not allowed stands in one refusal, so that it can be allowed at once.
    */
   refusalOf(betas: string, body: Readonly<Record<string, unknown>> = {}): Refusal | undefined {
-    const tools = body["tools"] ?? [];
-    if (!Array.isArray(tools)) return { reason: "bad_request", message: '"tools" is not a list' };
-    const types = tools.map((tool) => recordOf(tool)["type"] ?? "custom");
+    const tools = toolsOf(body);
+    if (!tools) return { reason: "bad_request", message: '"tools" is not a list' };
+    const types = tools.map(({ type }) => type ?? "custom");
     if (types.some((type) => typeof type !== "string")) {
       return { reason: "bad_request", message: "a tool's type is not a word" };
     }
@@ -51,20 +55,29 @@ export class AnthropicPolicy {
       ...this.#judge("tool", toolRules, types as string[]),
       ...this.#ofContents(body),
     ];
-    return findings.length === 0 ? undefined : refusalOf(findings);
+    return findings.length === 0 ? undefined : refusalOf(findings.slice(0, maxFindings));
   }
 
+  /** At most `maxFindings`. */
   #judge(kind: "beta" | "field" | "tool", rules: Readonly<Record<string, Rule>>, names: readonly string[]): Finding[] {
-    return [...new Set(names)].flatMap((name): Finding[] => {
-      const rule = ruleOf(rules, name);
-      if (rule && "never" in rule) {
-        return [{ kind, name, allowedBy: undefined, why: rule.never, errorCode: rule.errorCode }];
-      }
-      if ((rule && "passes" in rule) || this.#allows(`${kind}:${name}`)) return [];
-      if (!rule) return [{ kind, name, allowedBy: `${kind}:${name}`, why: "it is not known to this proxy" }];
-      if ("refused" in rule) return [{ kind, name, allowedBy: `${kind}:${name}`, why: rule.refused }];
-      return this.#allows(rule.opens) ? [] : [{ kind, name, ...reachingOut(rule.opens) }];
-    });
+    const findings = new Map<string, Finding>();
+    for (const name of names) {
+      const finding = this.#findingOf(kind, name, ruleOf(rules, name));
+      if (finding) findings.set(name, finding);
+      if (findings.size === maxFindings) break;
+    }
+    return [...findings.values()];
+  }
+
+  #findingOf(kind: "beta" | "field" | "tool", name: string, rule: Rule | undefined): Finding | undefined {
+    if (rule && "never" in rule) {
+      return { kind, name, allowedBy: undefined, why: rule.never, errorCode: rule.errorCode };
+    }
+    const allowedBy = `${kind}:${name}`;
+    if ((rule && "passes" in rule) || this.#allows(allowedBy)) return undefined;
+    if (!rule) return { kind, name, allowedBy, why: "it is not known to this proxy" };
+    if ("refused" in rule) return { kind, name, allowedBy, why: rule.refused };
+    return this.#allows(rule.opens) ? undefined : { kind, name, ...reachingOut(rule.opens) };
   }
 
   #ofContents(body: Readonly<Record<string, unknown>>): Finding[] {
@@ -95,7 +108,8 @@ export class AnthropicPolicy {
 
   #allows(name: string): boolean {
     return this.#allowed.some((allowed) =>
-      allowed.endsWith("*") ? name.startsWith(allowed.slice(0, -1)) : name === allowed,
+      // only names of one kind have a common ending: a lone `*` is nothing
+      /^(?:beta|field|tool):.*\*$/.test(allowed) ? name.startsWith(allowed.slice(0, -1)) : name === allowed,
     );
   }
 }
@@ -107,10 +121,11 @@ function betaNames(header: string): string[] {
     .filter((word) => word !== "");
 }
 
-/** A field that is null, or has the value that it would have anyway, asks for nothing. */
+/** A field that is null or an empty list, or has the value that it would have anyway, asks for nothing. */
 function isHarmless(field: string, value: unknown): boolean {
-  const isKnown = Object.hasOwn(fieldRules, field);
-  return isKnown && (value === null || (Object.hasOwn(harmlessValues, field) && value === harmlessValues[field]));
+  if (!Object.hasOwn(fieldRules, field)) return false;
+  const isEmpty = value === null || (Array.isArray(value) && value.length === 0);
+  return isEmpty || (Object.hasOwn(harmlessValues, field) && value === harmlessValues[field]);
 }
 
 /** Text and base64 come with the request; everything else would be fetched. */
@@ -125,20 +140,32 @@ function reachingOut(feature: Feature) {
   return { allowedBy: feature, why: "it could carry data out of the sandbox" };
 }
 
-/** What is said of all findings at once. */
+/** One refusal for all of them. */
 function refusalOf(findings: readonly Finding[]): Refusal {
-  const names = findings.map(({ kind, name }) => (kind === "content" ? name : `the ${kind} ${printable(name)}`));
-  const reasons = [...new Set(findings.map(({ why }) => why))];
-  const allowedBy = [...new Set(findings.flatMap((finding) => finding.allowedBy ?? []))].map(printable);
-  const isHopeless = findings.some((finding) => finding.allowedBy === undefined);
-  const help = isHopeless
-    ? "nothing can allow it"
-    : `the user can allow it with the setting anthropicAllow: ${JSON.stringify(allowedBy)}`;
-  const message = `not allowed: ${names.join(", ")}, because ${reasons.join(", and ")}. Do without it; ${help}`;
+  // a name that cannot be shown as it is cannot be allowed by what is shown
+  const allowedBy = [...new Set(findings.flatMap((finding) => finding.allowedBy ?? []))].filter(
+    (name) => printable(name) === name,
+  );
+  const help =
+    allowedBy.length === 0
+      ? "Do without it"
+      : `Do without it; the user can allow it with the setting anthropicAllow: ${JSON.stringify(allowedBy)}`;
+  const message = `not allowed: ${groupsOf(findings).join("; ")}. ${help}`;
   const words = apiWordsOf(findings);
   if (words === "") return { reason: "feature_not_allowed", message };
   const errorCode = findings.find((finding) => finding.errorCode !== undefined)?.errorCode;
   return { reason: "input_not_allowed", message, apiWords: words, ...(errorCode !== undefined && { errorCode }) };
+}
+
+/** The names that are refused for one reason, and the reason. */
+function groupsOf(findings: readonly Finding[]): string[] {
+  const groups = Map.groupBy(findings, ({ why, allowedBy }) =>
+    allowedBy === undefined ? `${why}; nothing allows it` : why,
+  );
+  return [...groups].map(([why, group]) => {
+    const names = group.map(({ kind, name }) => (kind === "content" ? name : `the ${kind} ${printable(name)}`));
+    return `${names.join(", ")} (${why})`;
+  });
 }
 
 /**

@@ -236,7 +236,7 @@ export class Gate {
 
 const missingKey: Refusal = {
   reason: "sandbox_key_missing",
-  message: "the request has no sandbox key; in the sandbox it stands in MODAL_SB_SANDBOX_KEY and ANTHROPIC_API_KEY",
+  message: "the request has no sandbox key; in the agent's environment it is MODAL_SB_SANDBOX_KEY",
 };
 const unknownKey: Refusal = {
   reason: "sandbox_key_refused",

@@ -25,10 +25,9 @@ function findImages(holder: unknown, images: { count: number; bytes: number }): 
   }
 }
 
-/** How many web searches the request's tools can make on the server. */
-export function webSearchesOf(tools: unknown): number {
-  if (!Array.isArray(tools)) return 0;
-  return (tools as { type?: unknown; max_uses?: unknown }[])
-    .filter((tool) => String(tool?.type).startsWith("web_search"))
+/** How many web searches these tools can make on the server. */
+export function webSearchesOf(tools: readonly { type?: unknown; max_uses?: unknown }[]): number {
+  return tools
+    .filter((tool) => String(tool.type).startsWith("web_search"))
     .reduce((sum, { max_uses: most }) => sum + (Number.isSafeInteger(most) ? Number(most) : searchesUnsaid), 0);
 }

@@ -1,35 +1,38 @@
 /** Why the proxy does not pass a request on. The agent reads these words, so they say what is allowed. */
 import type { ServerResponse } from "node:http";
 
+/** A request that the grant does not cover. */
+const denied = { status: 403, anthropic: 406, type: "permission_error" } as const;
+
 /**
  * Reasons, as they stand in the header x-modal-sb-reason, in the audit log, and in `error.details.error_code` of the
  * Claude API's error shape, from where claude hands them on as a field.
  *
- * `status` is the answer's; `anthropic` the one for clients of the Claude API, when it is another. They were chosen by what
- * claude 2.1.330, the official SDKs, git, gh and huggingface_hub make of each. claude says "Failed to authenticate"
- * before the words of a 401 or 403, reads a 404 as a wrong model, and repeats a 400 or 422 up to five times, each time
- * without one more of its betas: these two are for what a client can leave out. Other statuses of the 400s it
- * shows once, as they are. A 401 makes git and gh ask for another login.
+ * `status` is the answer's; `anthropic` and `huggingface` are those for the clients of these APIs, where they are others. They
+ * were chosen by what claude 2.1.330, the official SDKs, git, gh and huggingface_hub make of each. claude says "Failed to
+ * authenticate" before the words of a 401 or 403, reads a 404 as a wrong model, and repeats a 400 or 422 up to five times,
+ * each time without one more of its betas. Other statuses of the 400s it shows once, as they are. A 401 makes git and
+ * gh ask for another login. huggingface_hub shows the words of a 400 alone, and adds advice about the token to a 403.
  */
 const refusals = {
   /** no key came: git asks without one first */
-  sandbox_key_missing: { status: 403, anthropic: 406, type: "authentication_error" },
+  sandbox_key_missing: { ...denied, type: "authentication_error" },
   /** bad, unknown, expired or revoked key: the same answer for all */
-  sandbox_key_refused: { status: 403, anthropic: 406, type: "authentication_error" },
-  path_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
-  method_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
+  sandbox_key_refused: { ...denied, type: "authentication_error" },
+  path_not_allowed: { ...denied, huggingface: 400 },
+  method_not_allowed: { ...denied, huggingface: 400 },
   /** the grant of this sandbox does not name the upstream */
-  upstream_not_granted: { status: 403, anthropic: 406, type: "permission_error" },
-  repository_not_granted: { status: 403, type: "permission_error" },
-  model_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
-  output_limit: { status: 403, anthropic: 406, type: "permission_error" },
+  upstream_not_granted: denied,
+  repository_not_granted: denied,
+  model_not_allowed: denied,
+  output_limit: denied,
   /** a tool or source that would reach out of the sandbox through the API */
-  feature_not_allowed: { status: 403, anthropic: 406, type: "permission_error" },
-  /** a beta or field, in the API's own words for one that it does not know: claude goes on without it */
+  feature_not_allowed: denied,
+  /** a beta or field, in the API's own words for one that it does not know: claude goes on without a beta */
   input_not_allowed: { status: 400, type: "invalid_request_error" },
   /** what is left of the budget is less than the request could cost */
-  budget_exceeded: { status: 403, anthropic: 402, type: "billing_error" },
-  /** not HTTP as this proxy takes it, or a body that is not what the path wants */
+  budget_exceeded: { ...denied, anthropic: 402, type: "billing_error" },
+  /** not HTTP as this proxy takes it, or a body that is not what the path wants: no official client sends it */
   bad_request: { status: 400, type: "invalid_request_error" },
   body_too_large: { status: 413, type: "request_too_large" },
   rate_limited: { status: 429, type: "rate_limit_error", canRetry: true },
@@ -48,6 +51,8 @@ const refusals = {
 interface Treatment {
   status: number;
   anthropic?: number;
+  huggingface?: number;
+  /** of the error in the Claude API's shape */
   type: string;
   /** waiting can mend it */
   canRetry?: boolean;
@@ -73,8 +78,8 @@ export type RefusalStyle = "anthropic" | "github" | "git" | "huggingface" | "pla
 export function statusOf(reason: Reason, style: RefusalStyle): number {
   // git sends its key only when it is asked
   if (style === "git" && reason === "sandbox_key_missing") return 401;
-  const { status, anthropic = status }: Treatment = refusals[reason];
-  return style === "anthropic" ? anthropic : status;
+  const treatment: Treatment = refusals[reason];
+  return (style === "anthropic" || style === "huggingface" ? treatment[style] : undefined) ?? treatment.status;
 }
 
 /** Answers in the upstream's own error shape, and ends the connection: what stands behind a refused request is not read. */
@@ -93,7 +98,7 @@ export function sendRefusal(response: ServerResponse, refusal: Refusal, style: R
     ...(status === 503 && { "retry-after": "2" }),
     ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }),
     ...(style === "huggingface" && { "x-error-message": wordsOf(refusal).replace(/[^\x20-\x7e]/g, "?") }),
-    // huggingface_hub hides the words of any other refusal behind "check your connection" or "check your token"
+    // otherwise huggingface_hub hides why a download was refused behind advice about the connection and the token
     ...(style === "huggingface" && status === 403 && { "x-error-code": "GatedRepo" }),
   });
   response.end(textOf(body));

@@ -2,15 +2,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import type { Spending } from "../proxy/ledger.ts";
 
-export interface AccountSpending {
+/** The requests, the tokens and the dollars of one session. */
+export interface AccountSpending extends Omit<Spending, "nanoUsd"> {
   session: string;
-  requests: number;
-  refused: number;
-  inputTokens: number;
-  outputTokens: number;
-  cacheReadTokens: number;
-  cacheWriteTokens: number;
   usd: number;
 }
 

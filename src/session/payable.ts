@@ -1,56 +1,55 @@
 /** Whether a session's budget can pay for a request at all: found out before anything is started. */
 import { BudgetError } from "../errors.ts";
-import { costOf, noUsage, usdOf } from "../proxy/cost.ts";
+import { reservationOf, usdOf } from "../proxy/cost.ts";
 import { Prices } from "../proxy/prices.ts";
-import type { Volume } from "../sandbox/provider.ts";
 import { spendingOf } from "./account-spending.ts";
 import type { SessionOptions } from "./contract.ts";
 
 /** What claude 2.1.330 asks for with an API key when nobody names a model. */
 export const usualModel = "claude-opus-5-5";
-/** Models before Claude 4 write no more, whatever the limit is; source: Anthropic's overview of models. */
-const outputOfOldModels = 4096;
 /** claude's instructions and tools at least, as the proxy estimates them; the first request of a session has more */
 export const leastInputTokens = 8000;
+/** What every model may write since Claude 4, and before: claude asks for no more. Source: Anthropic's overview of models. */
+const leastOutputLimit = { now: 32_000, ofClaude3: 4096 };
 
 /**
  * Throws a BudgetError when what is left does not pay for what claude asks for with each request: the proxy would refuse
- * the first one. What is not known counts as nothing, so that nobody is refused who could be served.
- * `audit` is the proxy's volume.
+ * the first one. Every estimate is low, so that nobody is refused who could be served. `auditFolder`: where the proxy's
+ * volume lies on this machine; undefined: what was spent is not known here, and the proxy judges.
  */
-export function refuseUnpayable(options: SessionOptions, audit: Pick<Volume, "hostPath">): void {
+export function refuseUnpayable(options: SessionOptions, auditFolder: string | undefined): void {
   const { name, useLimits = {}, attachOnly = false } = options;
   // what runs already goes on, and its proxy keeps the account
   if (useLimits.usd === undefined || attachOnly) return;
-  const spent = spendingOf(name, audit.hostPath).usd;
+  const { model, usd: needed } = leastRequest(options);
+  const spent = spentOf(name, auditFolder);
   const left = Math.max(0, useLimits.usd - spent);
-  const { usd: needed, words } = leastRequest(options);
   if (left > 0 && left >= needed) return;
-  const budget = amount(useLimits.usd);
   throw new BudgetError(
-    spent > 0
-      ? `The session "${name}" has used ${amount(spent)} of its budget of ${budget}; what is left does not pay for a request${words}`
-      : `A budget of ${budget} does not pay for a request${words}`,
+    `Cannot start the session "${name}": ${amount(left)} of its budget of ${amount(useLimits.usd)} is left, and a request to ${model} can cost ${amount(needed)}`,
     {
-      hint: `--budget-usd ${suggestion(spent + needed)} raises it, or name a cheaper --model; modal-sb usage shows what was spent`,
+      hint: `set a larger budget (--budget-usd ${Math.ceil(spent + 2 * needed)}), or a cheaper model (--model)`,
     },
   );
 }
 
-/** What the proxy sets aside for the smallest request of a turn, in US dollars, and why. */
-function leastRequest({ model = usualModel, anthropic, prices }: SessionOptions): { usd: number; words: string } {
-  const { maxOutputTokens: limit = 0 } = anthropic;
-  const outputTokens = model.startsWith("claude-3") ? Math.min(limit, outputOfOldModels) : limit;
-  const usage = { ...noUsage, cacheWriteTokens: leastInputTokens, outputTokens };
-  const usd = usdOf(new Prices(prices).leastOf(model, (price) => costOf(usage, price)));
-  return { usd, words: `: ${model} may use ${amount(usd)} for one of ${outputTokens} tokens` };
+/** The least that the proxy can set aside for a request of a turn. */
+function leastRequest({ model = usualModel, anthropic, prices }: SessionOptions): { model: string; usd: number } {
+  const limit = model.startsWith("claude-3") ? leastOutputLimit.ofClaude3 : leastOutputLimit.now;
+  const outputTokens = Math.min(anthropic.maxOutputTokens ?? 0, limit);
+  const request = { model, inputTokens: leastInputTokens, outputTokens, webSearches: 0, cache: "5m" as const };
+  return { model, usd: usdOf(new Prices(prices).leastOf(model, (price) => reservationOf(request, price).nanoUsd)) };
+}
+
+/** Nothing, where the account cannot be read: the proxy says what is wrong with it. */
+function spentOf(name: string, auditFolder: string | undefined): number {
+  try {
+    return spendingOf(name, auditFolder).usd;
+  } catch {
+    return 0;
+  }
 }
 
 function amount(usd: number): string {
   return `$${usd.toFixed(usd > 0 && usd < 0.1 ? 4 : 2)}`;
-}
-
-/** Some requests more than what is needed for one. */
-function suggestion(usd: number): number {
-  return Math.max(1, Math.ceil(2 * usd));
 }

@@ -42,6 +42,8 @@ type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume> & {
 export async function openSession(options: SessionOptions): Promise<Session> {
   checkSessionName(options.name);
   refuseElsewhere(options.stateFolder, options.name, options.provider);
+  // once without what was spent, so that a new session that cannot begin leaves nothing
+  refuseUnpayable(options, undefined);
   await using undo = new AsyncDisposableStack();
   const open = async (kind: string) => undo.use(await options.provider.volume(`${options.name}-${kind}`));
   // the first one is the session's lock; the others, which may be far away, are opened beside each other
@@ -49,7 +51,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const opening = [open("app"), open("trackio"), open("audit"), options.metrics ? open("syncer") : undefined] as const;
   await Promise.allSettled(opening);
   const [app, trackio, audit, syncer] = await Promise.all(opening);
-  refuseUnpayable(options, audit);
+  refuseUnpayable(options, audit.hostPath);
   const volumes: Volumes = { data, app, trackio, audit, syncer };
   const id = sessionIdOf(options.stateFolder, options.name, options.provider);
   return new RunningSession(options, id, volumes, undo.move());

@@ -1,7 +1,9 @@
 /** `modal-sb usage` and `modal-sb audit`: what a session spent and how each request was decided. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { bytesPerToken } from "../../src/proxy/cost.ts";
@@ -50,21 +52,24 @@ test("a budget that cannot pay for one request is refused before a sandbox is st
   await using user = await User.create();
   const fresh = await user.run(["-p", "hello", "-s", "penniless", "--budget-usd", "0.01"]);
   assert.equal(fresh.code, 8, fresh.stderr);
-  assert.match(fresh.stderr, /error: A budget of \$0\.0100 does not pay for a request/);
-  assert.match(fresh.stderr, /hint: --budget-usd \d+ raises it/);
+  assert.match(fresh.stderr, /Cannot start the session "penniless": \$0\.0100 of its budget of \$0\.0100 is left/);
+  assert.match(fresh.stderr, /hint: set a larger budget \(--budget-usd 2\)/);
+  assert.deepEqual(readdirSync(join(user.stateFolder, "volumes")), [], "nothing is left of it");
   const first = await user.run(["-p", "hello", "-s", "saver", "--budget-usd", "1"]);
   assert.equal(first.code, 0, first.stderr);
   const requests = user.api.requests.length;
   const spent = JSON.parse((await user.run(["usage", "saver", "--json"])).stdout).usd as number;
   const second = await user.run(["-p", "again", "-s", "saver", "--budget-usd", String(spent)]);
   assert.equal(second.code, 8, second.stderr);
-  assert.match(second.stderr, /The session "saver" has used \$0\.\d+ of its budget/);
+  assert.match(second.stderr, /Cannot start the session "saver": \$0\.00 of its budget of \$0\.\d+ is left/);
   assert.equal(user.api.requests.length, requests);
   assert.equal(
     (await user.run(["-p", "again", "-s", "saver", "--budget-usd", "0.01", "--model", "claude-haiku-5-5"])).code,
     8,
   );
-  assert.equal((await user.run(["-p", "again", "-s", "saver", "--budget-usd", "2"])).code, 0);
+  const generous = { MODAL_SB_MAX_OUTPUT_TOKENS: "500000" };
+  const large = await user.run(["-p", "again", "-s", "saver", "--budget-usd", "4"], { env: generous });
+  assert.equal(large.code, 0, large.stderr);
 });
 
 test("what is expected of a request's price is no more than what claude asks for", async () => {

@@ -1,6 +1,6 @@
 /**
  * Every name that the Messages API is known to take is in one of the three lists: collected from the pinned claude
- * program, from the types of the official SDK, and from requests that claude sends.
+ * program, from the types of the official SDKs, and from requests that claude sends.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -8,7 +8,7 @@ import { createReadStream, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { script, sequence, text } from "../../src/demo/script.ts";
+import { script, sequence, text, toolUse } from "../../src/demo/script.ts";
 import { startScriptedApi } from "../../src/demo/scripted-api.ts";
 import { betaRules, features, fieldRules, type Rule, ruleOf, toolRules } from "../../src/proxy/anthropic-lists.ts";
 import { Claude } from "../demo/claude.ts";
@@ -150,10 +150,13 @@ test("every tool in the SDK's types is listed", () => {
 
 test("what claude sends is listed, and passes: a turn, a tool, a summary of the conversation", async () => {
   await using api = await startScriptedApi({
-    script: script([{ when: /^go on/, replies: [text("on it")] }], sequence(text("done"), text("and more"))),
+    script: script(
+      [{ when: /^use/, replies: [toolUse("Bash", { command: "true" }), text("used")] }],
+      sequence(text("done"), text("and more")),
+    ),
   });
   await using claude = await Claude.start(api.origin);
-  for (const message of ["hello", "/compact", "go on"]) {
+  for (const message of ["use a tool", "/compact", "go on"]) {
     const { result } = await claude.say(message);
     assert.equal(result.is_error, false, message);
   }
@@ -167,6 +170,12 @@ test("what claude sends is listed, and passes: a turn, a tool, a summary of the 
   );
   assert.deepEqual(
     fields.filter((name) => !passes(fieldRules, name)),
+    [],
+  );
+  const tools = api.requests.flatMap(({ body }) => (body as { tools?: { type?: string }[] }).tools ?? []);
+  assert.notEqual(tools.length, 0);
+  assert.deepEqual(
+    tools.map(({ type = "custom" }) => type).filter((name) => !passes(toolRules, name)),
     [],
   );
 });

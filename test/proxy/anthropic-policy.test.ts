@@ -14,6 +14,13 @@ const document = (content: unknown) => ({
   messages: [{ role: "user", content: [{ type: "document", source: { type: "content", content } }] }],
 });
 
+const hello = { role: "user", content: "hello" };
+const addition = (definition: object) => ({ type: "tool_addition", tool: { type: "tool_definition", definition } });
+const addedDeeper = (definition: object) => ({
+  role: "user",
+  content: [{ type: "tool_result", tool_use_id: "t", content: [{ type: "text", text: "x" }, addition(definition)] }],
+});
+
 /** Changes of a body, and what would allow them. */
 const reachingOut: [name: string, changes: object, allowedBy: string][] = [
   ["web search", { tools: [{ type: "web_search_20250305", name: "web_search" }] }, "web_search"],
@@ -33,6 +40,28 @@ const reachingOut: [name: string, changes: object, allowedBy: string][] = [
   ["a file for a container", inToolResult({ type: "container_upload", file_id: "file_1" }), "files"],
   ["an image by address within a document", document([{ type: "image", source: { type: "url" } }]), "url_sources"],
   ["an image by address in the system prompt", { system: [{ type: "image", source: { type: "url" } }] }, "url_sources"],
+  [
+    "web search that a message adds",
+    { messages: [hello, { role: "system", content: [addition({ type: "web_search_20260318", name: "x" })] }] },
+    "web_search",
+  ],
+  [
+    "code execution among the changes of a summary",
+    {
+      messages: [
+        {
+          role: "user",
+          content: [{ type: "compaction", tool_changes: [addition({ type: "code_execution_20260521" })] }],
+        },
+      ],
+    },
+    "code_execution",
+  ],
+  [
+    "an adviser that a message adds",
+    { messages: [hello, addedDeeper({ type: "advisor_20260301" })] },
+    "tool:advisor_20260301",
+  ],
   ["an unknown field", { teleport: true }, "field:teleport"],
   ["the fast and dear mode", { speed: "fast" }, "field:speed"],
   ["an unknown tool", { tools: [{ type: "teleport_20270101", name: "x" }] }, "tool:teleport_20270101"],
@@ -53,6 +82,10 @@ const plain: [name: string, changes: object][] = [
     {
       tools: [{ type: "bash_20250124" }, { type: "text_editor_20250728" }, { type: "tool_search_tool_bm25_20251119" }],
     },
+  ],
+  [
+    "a tool of the client that a message adds",
+    { messages: [hello, { role: "system", content: [addition({ name: "x", input_schema: { definition: {} } })] }] },
   ],
   ["an image in base64", source("base64", { media_type: "image/png", data: "aGVsbG8=" })],
   ["a document as text", { messages: [{ role: "user", content: [{ type: "document", source: { type: "text" } }] }] }],
@@ -92,7 +125,7 @@ for (const [name, changes, allowedBy] of reachingOut) {
     }
     await using allowing = await runningProxy({ grant: grantFor({ allow: [allowedBy] }) });
     assert.equal((await allowing.send({ body: messageBody(changes) })).status, 200);
-    await using other = await runningProxy({ grant: grantFor({ allow: ["something_else", "field:other*"] }) });
+    await using other = await runningProxy({ grant: grantFor({ allow: ["something_else", "field:other*", "*"] }) });
     await refused(other, messageBody(changes));
   });
 }
@@ -170,7 +203,7 @@ test("betas and fields are refused in the API's own words, all at once, and what
 });
 
 test("a thread is refused whatever is allowed, with the code at which its clients go on without", async () => {
-  await using proxy = await runningProxy({ grant: grantFor({ allow: ["*"] }) });
+  await using proxy = await runningProxy({ grant: grantFor({ allow: ["beta:*", "field:*"] }) });
   for (const [beta, changes] of [
     ["message-threads-2026-08-12", { thread: { type: "create" } }],
     ["message-threads-2026-08-12", {}],
@@ -182,6 +215,34 @@ test("a thread is refused whatever is allowed, with the code at which its client
     assert.deepEqual(JSON.parse(answer.body).error.details, { error_code: "thread_unsupported_request" });
   }
   assert.equal(proxy.arrived.length, 0);
+});
+
+test("a request with more unknown names than anyone can read is refused in few words", async () => {
+  await using proxy = await runningProxy();
+  const many = Object.fromEntries(Array.from({ length: 200_000 }, (_, index) => [`field${index}`, 1]));
+  const betas = Array.from({ length: 500 }, (_, index) => `beta${index}-2027-01-01`).join(",");
+  const tools = Array.from({ length: 50_000 }, (_, index) => ({ type: `tool${index}_20270101` }));
+  for (const [changes, beta] of [
+    [many, ""],
+    [{ tools }, ""],
+    [{}, betas],
+  ] as const) {
+    const headers = { "x-api-key": sandboxKey, "anthropic-beta": beta };
+    const answer = await proxy.send({ headers, body: messageBody(changes) });
+    assert.ok(answer.status === 400 || answer.status === 406);
+    assert.ok(answer.body.length < 10_000, `${answer.body.length} characters`);
+  }
+  assert.equal(proxy.arrived.length, 0);
+});
+
+test("a refusal says of each thing why, and names what can be allowed beside what cannot", async () => {
+  await using proxy = await runningProxy();
+  const body = messageBody({ speed: "fast", thread: { type: "create" }, teleport: 1 });
+  const { message } = JSON.parse((await proxy.send({ body })).body).error as { message: string };
+  assert.match(message, /the field speed \(it costs more than the budget counts\)/);
+  assert.match(message, /the field thread \([^)]*; nothing allows it\)/);
+  assert.match(message, /the field teleport \(it is not known to this proxy\)/);
+  assert.match(message, /anthropicAllow: \["field:speed","field:teleport"\]$/);
 });
 
 test("a field that asks for nothing passes", async () => {

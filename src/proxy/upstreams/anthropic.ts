@@ -1,6 +1,7 @@
 /** The Claude API at "/": messages, their tokens counted, and the list of models. */
 import { messageOf } from "../../errors.ts";
 import { AnthropicPolicy } from "../anthropic-policy.ts";
+import { toolsOf } from "../anthropic-tools.ts";
 import { reservationOf } from "../cost.ts";
 import type { AnthropicGrant } from "../grant.ts";
 import { inputTokensOf, webSearchesOf } from "../input-size.ts";
@@ -128,7 +129,7 @@ function reserve(
       model,
       inputTokens: inputTokensOf(bytes, fields),
       outputTokens,
-      webSearches: webSearchesOf(fields["tools"]),
+      webSearches: webSearchesOf(toolsOf(fields) ?? []),
       cache: !bytes.includes("cache_control") ? "no" : bytes.includes('"1h"') ? "1h" : "5m",
     },
     price,

@@ -1,0 +1,32 @@
+/** Every tool that a request of the Messages API declares: in its field `tools`, and by value within its messages. */
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/**
+ * The declarations, as they came. Within messages a tool stands in the field `definition` of a `tool_addition` block, or of a
+ * change that a `compaction` block lists; wherever one stands, it counts. undefined: `tools` is no list.
+ */
+export function toolsOf(body: Fields): Fields[] | undefined {
+  const declared = body["tools"] ?? [];
+  if (!Array.isArray(declared)) return undefined;
+  const tools = declared.map(recordOf);
+  collectDefinitions(body["messages"], tools);
+  return tools;
+}
+
+function collectDefinitions(value: unknown, tools: Fields[]): void {
+  if (typeof value !== "object" || value === null) return;
+  if (Array.isArray(value)) {
+    for (const item of value) collectDefinitions(item, tools);
+    return;
+  }
+  for (const [name, inner] of Object.entries(value)) {
+    if (name === "definition" && typeof inner === "object" && inner !== null) tools.push(recordOf(inner));
+    // what a tool was called with is the agent's own, and means nothing to the API
+    else if (name !== "input") collectDefinitions(inner, tools);
+  }
+}
+
+function recordOf(value: unknown): Fields {
+  return typeof value === "object" && value !== null ? (value as Fields) : {};
+}
