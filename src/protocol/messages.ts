@@ -120,7 +120,7 @@ export const agentEventSchema = z.discriminatedUnion("type", [
         /** of the API's last answer, null when it was not about a request */
         apiStatus: z.number().nullable(),
         /** the proxy's reason for refusing the request, or the API's own code; null when neither named one */
-        reason: z.string().regex(reasonPattern).nullable().default(null),
+        reason: z.string().regex(reasonPattern).nullable().catch(null),
       })
       .nullable(),
     usage: usageSchema,

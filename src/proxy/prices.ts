@@ -67,27 +67,21 @@ export class Prices {
 
   /** A dated or "latest" id counts as its model. An unknown model costs what the dearest does. */
   of(model: string): { price: Price; isKnown: boolean } {
-    const known = this.#find(model);
+    const id = model.replace(/\[1m\]$/, "");
+    const known = this.#prices.get(id) ?? this.#prices.get(id.replace(/-(?:20\d{6}|latest|0)$/, ""));
     return { price: known ?? this.#dearest, isKnown: known !== undefined };
   }
 
-  /** The least that `cost` makes of the model's price; an alias such as "opus" may be any model of that name. */
-  leastOf(model: string, cost: (price: Price) => number): number {
-    const known = this.#find(model);
-    if (known) return cost(known);
+  /**
+   * The least that `cost` makes of a price of the model's family: claude asks for a newer model in place of a retired one, and an
+   * alias such as "opus" may be any. All models count for one without a family, and when `model` is undefined.
+   */
+  leastOf(model: string | undefined, cost: (price: Price) => number): number {
     const all = [...this.#prices];
-    const named = all.filter(([id]) => id.split("-").includes(idOf(model)));
-    return Math.min(...(named.length > 0 ? named : all).map(([, price]) => cost(price)));
+    const family = /opus|sonnet|haiku|fable|mythos/.exec(model ?? "")?.[0] ?? "";
+    const related = all.filter(([id]) => id === model || (family !== "" && id.includes(family)));
+    return Math.min(...(related.length > 0 ? related : all).map(([, price]) => cost(price)));
   }
-
-  #find(model: string): Price | undefined {
-    const id = idOf(model);
-    return this.#prices.get(id) ?? this.#prices.get(id.replace(/-(?:20\d{6}|latest|0)$/, ""));
-  }
-}
-
-function idOf(model: string): string {
-  return model.replace(/\[1m\]$/, "");
 }
 
 function dearestOf(prices: readonly Price[]): Price {

@@ -12,33 +12,37 @@ export const leastInputTokens = 8000;
 /** What every model may write since Claude 4, and before: claude asks for no more. Source: Anthropic's overview of models. */
 const leastOutputLimit = { now: 32_000, ofClaude3: 4096 };
 
+/** `auditFolder`: where the proxy's volume lies on this machine; undefined: the proxy alone knows what was spent. */
+type Account = { isNew: true } | { isNew: false; auditFolder: string | undefined };
+
 /**
  * Throws a BudgetError when what is left does not pay for what claude asks for with each request: the proxy would refuse
- * the first one. Every estimate is low, so that nobody is refused who could be served. `auditFolder`: where the proxy's
- * volume lies on this machine; undefined: what was spent is not known here, and the proxy judges.
+ * the first one. Every estimate is low, so that nobody is refused who could be served.
  */
-export function refuseUnpayable(options: SessionOptions, auditFolder: string | undefined): void {
-  const { name, useLimits = {}, attachOnly = false } = options;
+export function refuseUnpayable(options: SessionOptions, account: Account): void {
+  const { name, useLimits = {}, attachOnly = false, instructions } = options;
   // what runs already goes on, and its proxy keeps the account
   if (useLimits.usd === undefined || attachOnly) return;
-  const { model, usd: needed } = leastRequest(options);
-  const spent = spentOf(name, auditFolder);
+  // settings among the instructions, or in the folder of an earlier start, can name a model
+  const model = options.model ?? (account.isNew && instructions === undefined ? usualModel : undefined);
+  const needed = leastRequest(model, options);
+  const spent = account.isNew ? 0 : spentOf(name, account.auditFolder);
   const left = Math.max(0, useLimits.usd - spent);
   if (left > 0 && left >= needed) return;
   throw new BudgetError(
-    `Cannot start the session "${name}": ${amount(left)} of its budget of ${amount(useLimits.usd)} is left, and a request to ${model} can cost ${amount(needed)}`,
+    `Cannot start the session "${name}": ${amount(left)} of its budget of ${amount(useLimits.usd)} is left, and a request${model ? ` to ${model}` : ""} can cost ${amount(needed)}`,
     {
-      hint: `set a larger budget (--budget-usd ${Math.ceil(spent + 2 * needed)}), or a cheaper model (--model)`,
+      hint: `set a larger budget (--budget-usd ${Math.ceil(spent + 2 * needed)}), a cheaper model (--model), or fewer tokens of output (MODAL_SB_MAX_OUTPUT_TOKENS)`,
     },
   );
 }
 
-/** The least that the proxy can set aside for a request of a turn. */
-function leastRequest({ model = usualModel, anthropic, prices }: SessionOptions): { model: string; usd: number } {
-  const limit = model.startsWith("claude-3") ? leastOutputLimit.ofClaude3 : leastOutputLimit.now;
+/** The least that the proxy can set aside for a request of a turn, in US dollars. */
+function leastRequest(model: string | undefined, { anthropic, prices }: SessionOptions): number {
+  const limit = model?.startsWith("claude-3") ? leastOutputLimit.ofClaude3 : leastOutputLimit.now;
   const outputTokens = Math.min(anthropic.maxOutputTokens ?? 0, limit);
-  const request = { model, inputTokens: leastInputTokens, outputTokens, webSearches: 0, cache: "5m" as const };
-  return { model, usd: usdOf(new Prices(prices).leastOf(model, (price) => reservationOf(request, price).nanoUsd)) };
+  const request = { model: "", inputTokens: leastInputTokens, outputTokens, webSearches: 0, cache: "5m" as const };
+  return usdOf(new Prices(prices).leastOf(model, (price) => reservationOf(request, price).nanoUsd));
 }
 
 /** Nothing, where the account cannot be read: the proxy says what is wrong with it. */

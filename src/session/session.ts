@@ -22,7 +22,7 @@ import { refuseUnpayable } from "./payable.ts";
 import { noteToAgent, wordsOf } from "./proxy-notices.ts";
 import type { ProxyNotice } from "./proxy-role.ts";
 import { type Running, type RunningParts, releaseRunning, startRunning, stopRunning } from "./running.ts";
-import { checkSessionName, refuseElsewhere, sessionIdOf } from "./session-file.ts";
+import { checkSessionName, providerOf, refuseElsewhere, sessionIdOf } from "./session-file.ts";
 import { type Spending, spendingOf } from "./spending.ts";
 import { syncerSecrets } from "./syncer-role.ts";
 
@@ -42,8 +42,9 @@ type Volumes = Record<"data" | "app" | "trackio" | "audit", Volume> & {
 export async function openSession(options: SessionOptions): Promise<Session> {
   checkSessionName(options.name);
   refuseElsewhere(options.stateFolder, options.name, options.provider);
-  // once without what was spent, so that a new session that cannot begin leaves nothing
-  refuseUnpayable(options, undefined);
+  const isNew = providerOf(options.stateFolder, options.name) === undefined;
+  // before anything is made: a new session that cannot begin leaves nothing
+  if (isNew) refuseUnpayable(options, { isNew });
   await using undo = new AsyncDisposableStack();
   const open = async (kind: string) => undo.use(await options.provider.volume(`${options.name}-${kind}`));
   // the first one is the session's lock; the others, which may be far away, are opened beside each other
@@ -51,7 +52,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const opening = [open("app"), open("trackio"), open("audit"), options.metrics ? open("syncer") : undefined] as const;
   await Promise.allSettled(opening);
   const [app, trackio, audit, syncer] = await Promise.all(opening);
-  refuseUnpayable(options, audit.hostPath);
+  if (!isNew) refuseUnpayable(options, { isNew, auditFolder: audit.hostPath });
   const volumes: Volumes = { data, app, trackio, audit, syncer };
   const id = sessionIdOf(options.stateFolder, options.name, options.provider);
   return new RunningSession(options, id, volumes, undo.move());
