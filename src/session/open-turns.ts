@@ -7,16 +7,18 @@ import { withNotes } from "./message-size.ts";
 
 type Send = (message: HostMessage) => void;
 
+/** how many turns that were ended here are remembered */
+const maxEndedHere = 100;
+
 export interface OpenTurn {
   readonly turnId: string;
   readonly nonce: string;
   /** what the user said; from `sent` on with the host's notes before it */
   text: string;
   /**
-   * `waiting` for a sandbox; `sent` to the daemon; `repeated`, because it may not have been understood; `heard`: the
-   * daemon has spoken of it
+   * `waiting` for a sandbox; `sent` to the daemon, which may not have got it; `heard`: the daemon has sent an event of it
    */
-  phase: "waiting" | "sent" | "repeated" | "heard";
+  phase: "waiting" | "sent" | "heard";
   isInterrupted: boolean;
   /** sent by a process before this one */
   readonly isInherited: boolean;
@@ -27,6 +29,8 @@ export interface OpenTurn {
 
 export class OpenTurns {
   readonly #turns = new Map<string, OpenTurn>();
+  /** Nonces of turns that the daemon may have and that were ended here, by id, the oldest first. */
+  readonly #endedHere = new Map<string, string>();
   readonly #inheritance: Inheritance;
   readonly #publish: (end: EndTurn) => void;
   #lastSeq = 0;
@@ -43,8 +47,8 @@ export class OpenTurns {
     return [...this.#turns.values()].find(({ isInherited }) => isInherited);
   }
 
-  begin(text: string): OpenTurn {
-    const [turnId, nonce] = [randomUUID(), randomBytes(16).toString("hex")];
+  begin(text: string, turnId: string = randomUUID()): OpenTurn {
+    const nonce = randomBytes(16).toString("hex");
     return this.#open({ turnId, nonce, text, isInherited: false });
   }
 
@@ -68,51 +72,64 @@ export class OpenTurns {
   /** What a new connection must hear; the daemon knows by their ids the turns that it has. */
   unended(): HostMessage[] {
     const sent = [...this.#turns.values()].filter(({ phase }) => phase !== "waiting");
-    for (const turn of sent) if (turn.phase === "repeated") turn.phase = "sent";
-    return sent.flatMap(messagesOf);
+    return [...sent.flatMap(messagesOf), ...[...this.#endedHere.keys()].map(interruptOf)];
   }
 
   /**
-   * The daemon has not understood a line, and cannot tell which. It answers each message, in order: those that it has not
-   * answered are sent again, and the one that it then does not understand either is ended.
+   * The daemon did not understand a line, and cannot tell which. Each turn that it has not answered may be the one, so all
+   * of them end. The daemon may have got some of these after all: the interrupt keeps claude from working on a message
+   * that the user was told had failed.
    */
   takeProtocolError(reason: string, send: Send): void {
     for (const turn of this.#turns.values()) {
-      if (turn.phase === "repeated") {
-        this.end(turn, "error", `The agent did not understand the message: ${reason}`);
-      } else if (turn.phase === "sent") {
-        turn.phase = "repeated";
-        for (const message of messagesOf(turn)) send(message);
-      }
+      if (turn.phase !== "sent") continue;
+      this.end(turn, "error", `The agent did not understand the message: ${reason}`);
+      send(interruptOf(turn.turnId));
     }
   }
 
-  /** Ends the first turn: here when the daemon does not have it yet, else by the daemon. */
+  /**
+   * Ends the first turn that this process began, even while one that it inherited runs: a user who stops something means
+   * their own message. Without one it ends the first inherited turn. A turn that was not sent yet ends here, any other in the
+   * daemon.
+   */
   interrupt(send: Send): void {
     const turns = [...this.#turns.values()];
     const turn = turns.find(({ isInherited }) => !isInherited) ?? turns[0];
     if (!turn) return;
     turn.isInterrupted = true;
     if (turn.phase === "waiting") this.end(turn, "interrupted", "The turn was interrupted");
-    else send(interruptOf(turn));
+    else send(interruptOf(turn.turnId));
   }
 
-  /** Notes what an event says about the turns. False for an end that is none of ours: only the daemon knows a turn's nonce. */
-  take(event: AgentEvent): boolean {
+  /**
+   * Notes what an event says about the turns, and tells how to treat it. `endedHere`: its turn was ended here before, so
+   * the user must hear no more of it. `unknown`: the end of another client's turn, or a forged one, as only the daemon knows a
+   * turn's nonce. `open`: all others.
+   */
+  take(event: AgentEvent): "open" | "endedHere" | "unknown" {
     this.#lastSeq = event.type === "hello" ? event.seq : Math.max(this.#lastSeq, event.seq);
-    const turn = "turnId" in event && event.turnId !== undefined ? this.#turns.get(event.turnId) : undefined;
-    if (event.type === "END_TURN") {
-      if (turn?.nonce !== event.nonce) return false;
-      this.#close(turn, event);
-    } else if (turn && turn.phase !== "waiting") {
-      turn.phase = "heard";
+    const turnId = "turnId" in event ? event.turnId : undefined;
+    if (turnId === undefined) return "open";
+    const turn = this.#turns.get(turnId);
+    const nonceOfEnded = this.#endedHere.get(turnId);
+    if (event.type !== "END_TURN") {
+      if (turn && turn.phase !== "waiting") turn.phase = "heard";
+      return nonceOfEnded === undefined ? "open" : "endedHere";
     }
-    return true;
+    if (nonceOfEnded === event.nonce) {
+      this.#endedHere.delete(turnId);
+      return "endedHere";
+    }
+    if (turn?.nonce !== event.nonce) return "unknown";
+    this.#close(turn, event);
+    return "open";
   }
 
   /** Ends a turn that the agent does not end. */
-  end(turn: OpenTurn, result: "error" | "interrupted", message: string): void {
+  end(turn: OpenTurn, result: "error" | "interrupted", message: string, reason: string | null = null): void {
     if (!this.isOpen(turn)) return;
+    if (turn.phase !== "waiting") this.#rememberEnded(turn);
     this.#close(turn, {
       seq: this.#lastSeq,
       type: "END_TURN",
@@ -121,7 +138,7 @@ export class OpenTurns {
       result,
       text: "",
       // words of a sandbox may have come in by any error
-      error: { message: sanitizeText(message), apiStatus: null, reason: null },
+      error: { message: sanitizeText(message), apiStatus: null, reason },
       usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0 },
       costUsd: 0,
       durationMs: Date.now() - turn.startedAt,
@@ -144,6 +161,11 @@ export class OpenTurns {
     return turn;
   }
 
+  #rememberEnded({ turnId, nonce }: OpenTurn): void {
+    this.#endedHere.set(turnId, nonce);
+    if (this.#endedHere.size > maxEndedHere) this.#endedHere.delete(this.#endedHere.keys().next().value as string);
+  }
+
   #close(turn: OpenTurn, end: EndTurn): void {
     this.#turns.delete(turn.turnId);
     this.#inheritance.forget(turn.turnId);
@@ -155,9 +177,9 @@ export class OpenTurns {
 /** What the daemon must hear of a turn. */
 function messagesOf(turn: OpenTurn): HostMessage[] {
   const { turnId, nonce, text, isInterrupted } = turn;
-  return [{ type: "user", turnId, nonce, text }, ...(isInterrupted ? [interruptOf(turn)] : [])];
+  return [{ type: "user", turnId, nonce, text }, ...(isInterrupted ? [interruptOf(turnId)] : [])];
 }
 
-function interruptOf({ turnId }: OpenTurn): HostMessage {
+function interruptOf(turnId: string): HostMessage {
   return { type: "interrupt", turnId };
 }

@@ -1,14 +1,14 @@
 /** The host's account of its turns against a real daemon, over a connection that damages lines. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { startScriptedApi } from "../../src/demo/scripted-api.ts";
+import { type ScriptedApi, startScriptedApi } from "../../src/demo/scripted-api.ts";
 import { echo } from "../../src/demo/scripts/echo.ts";
-import type { EndTurn, HostMessage } from "../../src/protocol/messages.ts";
+import type { AgentEvent, EndTurn, HostMessage } from "../../src/protocol/messages.ts";
 import { createProvider } from "../../src/sandbox/sandbox.ts";
 import { Inheritance } from "../../src/session/inheritance.ts";
 import { OpenTurns } from "../../src/session/open-turns.ts";
+import { type DaemonClient, RunningDaemon } from "../agent/running-daemon.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
-import { type DaemonClient, RunningDaemon } from "./running-daemon.ts";
 
 /** Damages lines that `isDamaged` picks so that nobody can tell whose they are. */
 async function withTurns(
@@ -18,7 +18,13 @@ async function withTurns(
     client: DaemonClient;
     say: (text: string) => Promise<EndTurn>;
     send: (message: HostMessage) => void;
+    api: ScriptedApi;
+    /** published by the host */
     ends: EndTurn[];
+    /** events of a turn that the host passes on */
+    heard: string[];
+    /** ends that the host takes for a stranger's */
+    unknown: AgentEvent[];
   }) => Promise<void>,
 ): Promise<void> {
   await using folder = await temporaryFolder();
@@ -32,8 +38,12 @@ async function withTurns(
   const send = (message: HostMessage) => {
     client.socket.write(`${JSON.stringify(message).slice(isDamaged(message) ? 1 : 0)}\n`);
   };
+  const heard: string[] = [];
+  const unknown: AgentEvent[] = [];
   client.listen((event) => {
-    turns.take(event);
+    const whose = turns.take(event);
+    if (whose === "unknown") unknown.push(event);
+    if (whose === "open" && "turnId" in event && event.turnId !== undefined) heard.push(event.turnId);
     if (event.type === "protocol_error") turns.takeProtocolError(event.reason, send);
   });
   const say = (text: string) => {
@@ -41,42 +51,51 @@ async function withTurns(
     turns.send(turn, [], send);
     return turn.ended;
   };
-  await body({ turns, client, say, send, ends });
+  await body({ turns, api, client, say, send, ends, heard, unknown });
 }
 
 const isText = (text: string) => (message: HostMessage) => message.type === "user" && message.text === text;
 
-test("a message that arrives damaged is sent again", async () => {
-  let isFirst = true;
-  const once = (message: HostMessage) => {
-    const isIt = isFirst && isText("hello")(message);
-    if (isIt) isFirst = false;
-    return isIt;
-  };
-  await withTurns(once, async ({ say, ends }) => {
-    const [first, second] = await Promise.all([say("hello"), say("beside")]);
-    assert.deepEqual([first.result, second.result], ["success", "success"]);
-    assert.equal(ends.length, 2);
-  });
-});
-
-test("a message that is never understood ends with an error, and the turns beside it do not", () =>
-  withTurns(isText("bad"), async ({ say, ends }) => {
-    const [before, bad, after] = await Promise.all([say("before"), say("bad"), say("after")]);
-    assert.deepEqual([before.result, bad.result, after.result], ["success", "error", "success"]);
-    assert.match(bad.error?.message ?? "", /did not understand the message: a line was not JSON/);
-    assert.equal(ends.length, 3);
+test("a damaged message ends with an error, and so does one sent right behind it, which claude never gets", () =>
+  withTurns(isText("bad"), async ({ turns, api, client, say, send, ends, unknown }) => {
+    const before = say("!hang");
+    const [bad, behind] = await Promise.all([say("bad"), say("behind")]);
+    for (const { result, error } of [bad, behind]) {
+      assert.equal(result, "error");
+      assert.match(error?.message ?? "", /did not understand the message: a line was not JSON/);
+    }
+    // the daemon has got this one, and answers for it
+    const answer = await client.waitFor("END_TURN", ({ turnId }) => turnId === behind.turnId);
+    assert.equal(answer.result, "interrupted");
+    turns.interrupt(send);
+    assert.equal((await before).result, "interrupted");
+    assert.equal((await say("after")).result, "success");
+    assert.equal(ends.length, 4);
+    assert.deepEqual(unknown, []);
+    assert.doesNotMatch(JSON.stringify(api.requests.map(({ body }) => body)), /behind/);
   }));
 
-test("an interrupt is sent again with its message, and a line that is no message ends no turn", async () => {
-  let damages = 1;
-  const first = (message: HostMessage) => message.type === "user" && damages-- > 0;
-  await withTurns(first, async ({ turns, client, say, send }) => {
+test("damaged lines before a message end its turn once, here and in the daemon, and nothing more is heard of it", () =>
+  withTurns(isText("never"), async ({ client, say, ends, unknown, heard }) => {
+    client.socket.write("rubbish\nrubbish\n");
+    const { turnId, result } = await say("!hang");
+    assert.equal(result, "error");
+    assert.equal((await client.waitFor("END_TURN", (event) => event.turnId === turnId)).result, "interrupted");
+    assert.equal((await say("next")).result, "success");
+    assert.deepEqual(
+      ends.map((end) => end.result),
+      ["error", "success"],
+    );
+    assert.deepEqual(unknown, []);
+    assert.ok(!heard.includes(turnId));
+  }));
+
+test("a line that is no message ends no turn that the daemon has spoken of", () =>
+  withTurns(isText("never"), async ({ turns, client, say, send }) => {
     const turn = say("!hang");
+    await client.waitFor("turn_started");
+    client.socket.write("rubbish\n");
+    await client.waitFor("protocol_error");
     turns.interrupt(send);
     assert.equal((await turn).result, "interrupted");
-    const next = say("next");
-    client.socket.write("rubbish\nrubbish\nrubbish\n");
-    assert.equal((await next).result, "success");
-  });
-});
+  }));
