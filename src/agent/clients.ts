@@ -3,26 +3,24 @@ import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { type Line, LineSplitter } from "../protocol/json-lines.ts";
-import { maxHostLineBytes } from "../protocol/limits.ts";
-import { type AgentEvent, type HostMessage, hostMessageSchema, userIdsSchema } from "../protocol/messages.ts";
+import { maxEnvelopeBytes, maxHostLineBytes } from "../protocol/limits.ts";
+import {
+  type AgentEvent,
+  type HostMessage,
+  hostMessageSchema,
+  type TurnIds,
+  turnIdsSchema,
+} from "../protocol/messages.ts";
 import type { EventLog } from "./event-log.ts";
 
 /** A client that reads slower than this much is behind is cut off; it can come back and replay. */
 const maxBufferedBytes = 32 * 1024 * 1024;
-/** kept of a line over the cap: enough for all that stands before a message's text */
-const headBytes = 512;
-/** how the host writes the beginning of a user message */
-const userHead = /^\{"type":"user","turnId":"([^"\\]{1,64})","nonce":"([^"\\]{1,128})",/;
-
-/** What END_TURN says of a turn. */
-interface TurnIds {
-  turnId: string;
-  nonce: string;
-}
+/** The host writes the text last, so all that names the turn stands before this. No JSON string can contain it. */
+const textField = ',"text":';
 
 interface Unreadable {
   reason: string;
-  /** of the user message that the line was meant to be; undefined: it was another one, or nobody can tell */
+  /** The turn of the user message in this line; undefined when it was another message, or the ids cannot be made out. */
   turn: TurnIds | undefined;
 }
 
@@ -69,7 +67,7 @@ export class Clients {
   }
 
   #accept(socket: Socket): void {
-    const lines = new LineSplitter(maxHostLineBytes, headBytes);
+    const lines = new LineSplitter(maxHostLineBytes, maxEnvelopeBytes);
     let client: Client | undefined;
     socket.on("error", () => socket.destroy());
     socket.on("close", () => client && this.#clients.delete(client));
@@ -123,7 +121,10 @@ export class Clients {
     if (!hasEnded) this.#complain(socket, client, reason);
   }
 
-  /** Behind the events that tell the client which of its earlier lines were understood. */
+  /**
+   * Sends a protocol_error. It goes through the same queue as events, so the client has already received the answers to the
+   * messages that it sent before the bad line.
+   */
   #complain(socket: Socket, client: Client | undefined, reason: string): void {
     const event: AgentEvent = { seq: this.#options.log.lastSeq, type: "protocol_error", reason };
     const line = `${JSON.stringify(event)}\n`;
@@ -136,22 +137,28 @@ export class Clients {
 function parse(line: Line): HostMessage | Unreadable {
   if (!("text" in line)) {
     const reason = `a line of ${line.droppedBytes} bytes was dropped: the limit is ${maxHostLineBytes}`;
-    return { reason, turn: turnAtHead(line.head) };
+    return { reason, turn: turnBeforeText(line.head) };
   }
   let json: unknown;
   try {
     json = JSON.parse(line.text);
   } catch {
-    return { reason: "a line was not JSON", turn: turnAtHead(line.text) };
+    return { reason: "a line was not JSON", turn: turnBeforeText(line.text) };
   }
   const message = hostMessageSchema.safeParse(json);
   if (message.success) return message.data;
-  return { reason: "a line was no known message", turn: userIdsSchema.safeParse(json).data };
+  return { reason: "a line was no known message", turn: turnIdsSchema.safeParse(json).data };
 }
 
-function turnAtHead(text: string): TurnIds | undefined {
-  const [, turnId, nonce] = userHead.exec(text) ?? [];
-  return turnId !== undefined && nonce !== undefined ? { turnId, nonce } : undefined;
+/** The turn of a user message whose line is cut off or damaged in its text. */
+function turnBeforeText(line: string): TurnIds | undefined {
+  const end = line.indexOf(textField);
+  if (end === -1) return undefined;
+  try {
+    return turnIdsSchema.safeParse(JSON.parse(`${line.slice(0, end)}}`)).data;
+  } catch {
+    return undefined;
+  }
 }
 
 async function drained(socket: Socket): Promise<void> {

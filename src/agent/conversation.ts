@@ -3,7 +3,7 @@
  * Messages that claude gets while it works would melt into one turn, so later ones wait here.
  */
 import { type Query, query, type SDKMessage, type SDKResultMessage } from "@anthropic-ai/claude-agent-sdk";
-import type { HostMessage, UnnumberedEvent } from "../protocol/messages.ts";
+import type { HostMessage, TurnIds, UnnumberedEvent } from "../protocol/messages.ts";
 import type { AgentConfig } from "./agent-config.ts";
 import { claudeOptions } from "./claude-options.ts";
 import { Inbox } from "./inbox.ts";
@@ -21,7 +21,7 @@ export interface ConversationOptions {
   config: AgentConfig;
   environment: Readonly<Record<string, string | undefined>>;
   session: SessionFile;
-  /** messages are taken before, and begun with when it resolves */
+  /** Messages are accepted before this resolves; the first one starts after it. */
   ready: Promise<void>;
   emit: (event: UnnumberedEvent) => void;
 }
@@ -78,7 +78,7 @@ export class Conversation {
    * Ends the turn of a message that could not be read. False when the turn is known: a line that is damaged on its way a second
    * time must not end what the first one began, and no turn ends twice.
    */
-  refuse({ turnId, nonce }: { turnId: string; nonce: string }, reason: string): boolean {
+  refuse({ turnId, nonce }: TurnIds, reason: string): boolean {
     if (!this.#isNew(turnId)) return false;
     const turn = new Turn({ turnId, nonce, text: "" });
     this.#options.emit(turn.endWithoutResult("error", `The agent could not read the message: ${reason}`));

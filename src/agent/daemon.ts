@@ -36,7 +36,7 @@ const conversation = new Conversation({
   config,
   environment: process.env,
   session,
-  // a training that goes on finds its metrics
+  // so that a resumed training run finds its metrics
   ready: publishing.restored,
   emit,
 });

@@ -45,7 +45,7 @@ export class LineSplitter {
     if (this.#bytes <= this.#maxBytes) return;
     this.#dropping = true;
     // a copy, so that the memory of the rest is free
-    this.#parts = [Buffer.from(Buffer.concat(this.#parts).subarray(0, this.#headBytes))];
+    this.#parts = [Buffer.concat(this.#parts, this.#headBytes)];
   }
 
   #finish(): Line {

@@ -1,6 +1,12 @@
 /** The protocol's numbers, apart from its schemas: these cost nothing to load. */
 
 export const protocolVersion = 1;
+/** longest id of a turn, in characters */
+export const maxTurnIdLength = 64;
+/** longest nonce of a turn, in characters */
+export const maxNonceLength = 128;
+/** most of a user message's line that is not its text, in bytes: its ids and punctuation */
+export const maxEnvelopeBytes = 512;
 /** longest message of the user, in bytes as a JSON string */
 export const maxMessageBytes = 8 * 1024 * 1024;
 /** longest line the daemon accepts from a client, in bytes: a message, notes of the host before it, and its ids */

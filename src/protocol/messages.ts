@@ -3,21 +3,23 @@
  * Contract: a turn ends with exactly one END_TURN, whatever happened, and nothing of that turn follows it.
  */
 import { z } from "zod";
+import { maxNonceLength, maxTurnIdLength } from "./limits.ts";
 
 /** A word by which a refusal is known, as claude passes it on. */
 export const reasonPattern = /^[a-z][a-z0-9_]{0,63}$/;
 
-const turnId = z.string().min(1).max(64);
+const turnId = z.string().min(1).max(maxTurnIdLength);
 
 const userMessageSchema = z.object({
   type: z.literal("user"),
   turnId,
-  nonce: z.string().min(1).max(128),
+  nonce: z.string().min(1).max(maxNonceLength),
   text: z.string(),
 });
 
-/** Of a user message all but its text: what its END_TURN needs. */
-export const userIdsSchema = userMessageSchema.omit({ text: true });
+/** A user message without its text: it names the turn, and its END_TURN needs no more. */
+export const turnIdsSchema = userMessageSchema.omit({ text: true });
+export type TurnIds = z.infer<typeof turnIdsSchema>;
 
 export const hostMessageSchema = z.discriminatedUnion("type", [
   /** first line of every client: the daemon answers `hello`, then every logged event with `seq` > `after`, then live ones */
@@ -59,7 +61,10 @@ export const agentEventSchema = z.discriminatedUnion("type", [
     /** the turn that is running now, null when idle */
     runningTurnId: turnId.nullable(),
   }),
-  /** the message has come and waits. Every message is answered, in order: by this, by turn_started or by its END_TURN */
+  /**
+   * the message has arrived and waits. A message whose turnId is new is answered, in order: by this, by turn_started or by
+   * its END_TURN. Repeating a message whose turnId the daemon knows does nothing, and is not answered
+   */
   z.object({
     seq,
     type: z.literal("turn_queued"),
@@ -119,8 +124,11 @@ export const agentEventSchema = z.discriminatedUnion("type", [
         message: z.string(),
         /** of the API's last answer, null when it was not about a request */
         apiStatus: z.number().nullable(),
-        /** the proxy's reason for refusing the request, or the API's own code; null when neither named one */
-        reason: z.string().regex(reasonPattern).nullable().catch(null),
+        /**
+         * the proxy's reason for refusing the request, the API's own code, or the host's "message_too_long"; null when none
+         * was named
+         */
+        reason: z.string().regex(reasonPattern).nullable().default(null),
       })
       .nullable(),
     usage: usageSchema,
