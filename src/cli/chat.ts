@@ -1,8 +1,10 @@
 /** The main command: a session with a person, with a program, or of one turn. */
+import { randomUUID } from "node:crypto";
 import { type Config, hostSources, loadConfig } from "../config/load.ts";
 import type { SettingName } from "../config/schema.ts";
 import { exitCodes, UsageError } from "../errors.ts";
 import { maxMessageBytes } from "../protocol/limits.ts";
+import type { EndTurn } from "../protocol/messages.ts";
 import { tooLong } from "../session/message-size.ts";
 import type { Session, SessionEvent } from "../session/session.ts";
 import { costLine } from "./cost-line.ts";
@@ -32,9 +34,9 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   const { environment, config: asked } = configOf(options.flags);
   const config = configForSession(asked, options.session);
   const message = options.print === true ? await readAll(process.stdin) : options.print;
-  if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
   const refusal = message === undefined ? undefined : tooLong(message);
   if (refusal) throw refusal;
+  if (message?.trim() === "") throw new UsageError("The message is empty", { hint: 'modal-sb -p "what to do"' });
   using ending = new Ending(output);
   await using provider = await openProvider(config, environment);
   const name = options.session ?? freshSessionName(config.settings.stateFolder, new Date());
@@ -42,7 +44,7 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   if (options.detach) refuseToLeave(provider);
   await using session = await openConfiguredSession({ config, environment, provider, name, note: output.note });
   if (options.detach && message !== undefined) {
-    const begun = beginTurn(session, message, displayFor(output, options.format, false));
+    const begun = beginTurn(session, message, output, options.format);
     const early = await Promise.race([untilInterrupted(session, begun, true), rejectionOf(stop)]);
     if (early !== undefined) {
       ending.begin();
@@ -65,21 +67,36 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
   return exitCode;
 }
 
-/** Resolves when the agent works on the message; with an exit code, and the reason shown, when the turn has ended before. */
-async function beginTurn(session: Session, message: string, display: Display): Promise<number | undefined> {
-  const begun = new Promise<undefined>((resolve) => {
-    const unsubscribe = session.subscribe(({ type }) => {
-      if (type !== "turn_started") return;
-      unsubscribe();
-      resolve(undefined);
-    });
+/** Resolves when the agent works on the message; with an exit code, and the reason shown, when the turn ended before that. */
+async function beginTurn(
+  session: Session,
+  message: string,
+  output: Output,
+  format: ChatOptions["format"],
+): Promise<number | undefined> {
+  const turnId = randomUUID();
+  const begun = Promise.withResolvers<undefined>();
+  const unsubscribe = session.subscribe((event) => {
+    if (event.type === "turn_started" && event.turnId === turnId) begun.resolve(undefined);
   });
-  const end = await Promise.race([begun, session.runTurn(message)]);
+  const end = await Promise.race([begun.promise, session.runTurn(message, turnId)]);
+  unsubscribe();
   if (!end) return undefined;
-  // a session that cannot start has said why in the best words
+  await whyNotReady(session, end);
+  displayFor(output, format, false).take(end);
+  return exitCodeOf(end, false, output);
+}
+
+/** Rejects when the turn ended because the session cannot start: the start's own error says best why. */
+async function whyNotReady(session: Session, end: EndTurn): Promise<void> {
   if (end.result === "error") await session.ready;
-  display.take(end);
-  return outcomeOf(end, false).exitCode;
+}
+
+/** The exit code of a turn; a hint is written. */
+function exitCodeOf(end: EndTurn, sandboxLost: boolean, output: Output): number {
+  const { exitCode, hint } = outcomeOf(end, sandboxLost);
+  if (hint !== undefined) output.note(`hint: ${hint}`);
+  return exitCode;
 }
 
 export function configOf(flags: ChatOptions["flags"]): { config: Config; environment: NodeJS.ProcessEnv } {
@@ -116,17 +133,14 @@ export async function converse(
     sandboxLost = false;
     hasRun = true;
     const end = await session.runTurn(text);
-    // a session that cannot start has said why in the best words
-    if (end.result === "error" && !hasStarted && message !== undefined) await session.ready;
+    if (!hasStarted && message !== undefined) await whyNotReady(session, end);
     display.endTurn();
-    const { exitCode, hint } = outcomeOf(end, sandboxLost);
-    if (hint) output.note(`hint: ${hint}`);
-    return tooLong(text)?.exitCode ?? exitCode;
+    return exitCodeOf(end, sandboxLost, output);
   };
   // what a process before this one had asked for comes to its end first
   const inherited = session.inheritedTurn()?.then((end) => {
     display.endTurn();
-    return outcomeOf(end, sandboxLost).exitCode;
+    return exitCodeOf(end, sandboxLost, output);
   });
   let hasRun = false;
   const statusLine = async () => {
@@ -200,7 +214,7 @@ function rejectionOf(stop: AbortSignal): Promise<never> {
   });
 }
 
-/** All of it, up to where a message is too long. */
+/** Reads stdin to its end, or until it is certainly too long for a message. */
 async function readAll(input: NodeJS.ReadableStream): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;

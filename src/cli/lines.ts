@@ -7,12 +7,12 @@ export async function runLines(
   input: NodeJS.ReadableStream,
   runTurn: (text: string) => Promise<number>,
 ): Promise<number> {
-  // as much is kept of a longer line as makes a message too long, so that it is refused as every other
+  // as much is kept of a longer line as makes a message too long, so that its turn is refused like that of any other
   const lines = new LineSplitter(maxMessageBytes, maxMessageBytes);
   let exitCode = 0;
   const take = async (line: ReturnType<LineSplitter["end"]>[number]) => {
-    const text = "text" in line ? line.text : line.head;
-    if (text.trim() !== "") exitCode = (await runTurn(text)) || exitCode;
+    if ("text" in line && line.text.trim() === "") return;
+    exitCode = (await runTurn("text" in line ? line.text : line.head)) || exitCode;
   };
   for await (const chunk of input) {
     for (const line of lines.push(chunk as Buffer)) await take(line);

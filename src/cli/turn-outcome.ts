@@ -1,6 +1,7 @@
 import { exitCodes } from "../errors.ts";
 import type { EndTurn } from "../protocol/messages.ts";
 import type { Reason } from "../proxy/refusal.ts";
+import { tooLongHint, type tooLongReason } from "../session/message-size.ts";
 
 interface TurnOutcome {
   exitCode: number;
@@ -8,13 +9,26 @@ interface TurnOutcome {
   hint?: string;
 }
 
-/** What helps against a refusal by the proxy, where its own words do not say it. */
-const hints: Partial<Record<Reason, string>> = {
-  budget_exceeded: "the session's budget is used: --budget-usd <usd> raises it, modal-sb usage shows it",
-  sandbox_key_refused: "the sandbox's key has ended with its grant: start the session again",
-  audit_unwritable: "the disk of the state folder is full or cannot be written to: free some space, then try again",
-  upstream_unreachable: "the API cannot be reached: check your network, then try again",
-};
+/** By the reason of a turn's end, where its own words do not say what helps. */
+const outcomes: Partial<Record<string, TurnOutcome>> = {
+  message_too_long: { exitCode: exitCodes.usage, hint: tooLongHint },
+  budget_exceeded: {
+    exitCode: exitCodes.budget,
+    hint: "the session's budget is used: --budget-usd <usd> raises it, modal-sb usage shows it",
+  },
+  sandbox_key_refused: {
+    exitCode: exitCodes.upstream,
+    hint: "the sandbox's key has ended with its grant: start the session again",
+  },
+  audit_unwritable: {
+    exitCode: exitCodes.upstream,
+    hint: "the disk of the state folder is full or cannot be written to: free some space, then try again",
+  },
+  upstream_unreachable: {
+    exitCode: exitCodes.upstream,
+    hint: "the API cannot be reached: check your network, then try again",
+  },
+} satisfies Partial<Record<Reason | typeof tooLongReason, TurnOutcome>>;
 
 /** The exit code of a turn, and a hint; `sandboxLost` when the sandbox died under it. */
 export function outcomeOf(end: EndTurn, sandboxLost: boolean): TurnOutcome {
@@ -22,14 +36,12 @@ export function outcomeOf(end: EndTurn, sandboxLost: boolean): TurnOutcome {
   if (end.result === "interrupted") return { exitCode: exitCodes.interrupted };
   if (sandboxLost) return { exitCode: exitCodes.sandbox };
   const { apiStatus = null, reason = null } = end.error ?? {};
-  if (reason === "budget_exceeded") return withHint(exitCodes.budget, hints.budget_exceeded);
-  if (reason !== null && Object.hasOwn(hints, reason)) return withHint(exitCodes.upstream, hints[reason as Reason]);
+  // the sandbox chooses the reason: it could be the name of a method of every object
+  const known = reason !== null && Object.hasOwn(outcomes, reason) ? outcomes[reason] : undefined;
+  if (known) return known;
   if (apiStatus === null) return { exitCode: exitCodes.agent };
-  return withHint(exitCodes.upstream, hintOfStatus(apiStatus));
-}
-
-function withHint(exitCode: number, hint: string | undefined): TurnOutcome {
-  return hint === undefined ? { exitCode } : { exitCode, hint };
+  const hint = hintOfStatus(apiStatus);
+  return { exitCode: exitCodes.upstream, ...(hint !== undefined && { hint }) };
 }
 
 function hintOfStatus(status: number): string | undefined {

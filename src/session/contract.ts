@@ -149,8 +149,8 @@ export interface SessionOptions {
 
 /**
  * Contract: `runTurn` always resolves, with a made-up END_TURN of result `error` when the sandbox was lost; the next
- * turn then starts a new sandbox and continues the conversation. A message over `maxMessageBytes` (8 MiB, counted as JSON) ends
- * at once in the same way, and is not sent. Turns sent while one runs are queued in order.
+ * turn then starts a new sandbox and continues the conversation. A message over `maxMessageBytes` (8 MiB, counted as JSON) is
+ * not sent: its turn ends at once in the same way, with the reason "message_too_long". Turns sent while one runs are queued in order.
  * Disposal leaves nothing running.
  */
 export interface Session extends AsyncDisposable {
@@ -159,7 +159,8 @@ export interface Session extends AsyncDisposable {
   readonly ready: Promise<void>;
   /** Calls `listener` for each event in order, the first one also for those before; returns the function that ends it. */
   subscribe(listener: (event: SessionEvent) => void): () => void;
-  runTurn(text: string): Promise<EndTurn>;
+  /** `turnId`, a new UUID by default, names the turn in its events. */
+  runTurn(text: string, turnId?: string): Promise<EndTurn>;
   /** From the next request on, and after restarts. */
   setModel(model: string): void;
   /**

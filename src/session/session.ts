@@ -15,7 +15,7 @@ import { cannotBeLeft, Inheritance, notRunning, onlyNewEvents } from "./inherita
 import { lastWords } from "./last-words.ts";
 import { Listeners } from "./listeners.ts";
 import { lossWords, noteOfLoss } from "./loss.ts";
-import { tooLong } from "./message-size.ts";
+import { tooLong, tooLongReason } from "./message-size.ts";
 import { MetricsSync } from "./metrics-sync.ts";
 import { type OpenTurn, OpenTurns } from "./open-turns.ts";
 import { refuseUnpayable } from "./payable.ts";
@@ -110,10 +110,10 @@ class RunningSession implements Session {
     return this.#listeners.add(listener);
   }
 
-  async runTurn(text: string): Promise<EndTurn> {
-    const turn = this.#turns.begin(text);
+  async runTurn(text: string, turnId?: string): Promise<EndTurn> {
+    const turn = this.#turns.begin(text, turnId);
     const refusal = tooLong(text);
-    if (refusal) this.#turns.end(turn, "error", `${refusal.message}; ${refusal.hint}`);
+    if (refusal) this.#turns.end(turn, "error", refusal.message, tooLongReason);
     // not waited for: the turn can end before there is a sandbox
     else void this.#begin(turn);
     return await turn.ended;
@@ -316,14 +316,14 @@ class RunningSession implements Session {
   }
 
   #take(event: AgentEvent): void {
-    const isOurs = this.#turns.take(event);
+    const whose = this.#turns.take(event);
     if (event.type === "hello" && event.resumed) {
       this.#notice("session_resumed", `The conversation "${this.name}" continues`);
     }
     if ("turnId" in event && event.turnId?.startsWith("lifetime-")) this.#takeWarning(event);
-    else if (!isOurs) {
+    else if (whose === "unknown") {
       this.#notice("protocol_error", "The end of a turn was announced that this client does not know; ignored");
-    } else if (event.type !== "END_TURN") this.#publish(event);
+    } else if (whose === "open" && event.type !== "END_TURN") this.#publish(event);
     if (event.type === "protocol_error") this.#turns.takeProtocolError(event.reason, (message) => this.#send(message));
   }
 

@@ -250,7 +250,11 @@ test("kill -9 at any moment of the start leaves nothing running", async () => {
   assert.deepEqual(readdirSync(join(user.stateFolder, "scratch")), []);
 });
 
-const tooLong = { plain: "x".repeat(8_400_000), "control characters": "\u0001".repeat(1_400_000) };
+const tooLong = {
+  plain: "x".repeat(8_400_000),
+  "control characters": "\u0001".repeat(1_400_000),
+  "words behind blanks": `${" ".repeat(8_400_000)}words`,
+};
 
 for (const [name, message] of Object.entries(tooLong)) {
   test(`a message that is too long (${name}) is refused before anything is made`, async () => {
@@ -272,7 +276,7 @@ for (const [name, message] of Object.entries(tooLong)) {
     await using user = await User.create();
     const { code, stdout, stderr } = await user.run([], { input: `hello\n${message}\nagain\n` });
     assert.equal(code, 2, stderr);
-    assert.match(stderr, /^The turn failed: The message is too long/m);
+    assert.match(stderr, /^The turn failed: The message is too long: .* bytes\nhint: put the text in a file/m);
     assert.equal(stdout, "turn 1: You said: hello\nEND_TURN\nEND_TURN\nturn 2: You said: again\nEND_TURN\n");
   });
 }
@@ -290,7 +294,10 @@ test("a first line that is too long is reported too, and as an event in JSON", a
     .map((line) => JSON.parse(line))
     .filter(({ type }) => type === "END_TURN");
   assert.deepEqual(
-    ends.map(({ result }) => result),
-    ["error", "success"],
+    ends.map(({ result, error }) => [result, error?.reason]),
+    [
+      ["error", "message_too_long"],
+      ["success", undefined],
+    ],
   );
 });
