@@ -8,20 +8,7 @@ import { dieMidStream, type Script, text } from "../../src/demo/script.ts";
 import { startScriptedApi } from "../../src/demo/scripted-api.ts";
 import { echo } from "../../src/demo/scripts/echo.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
-import { type DaemonClient, RunningDaemon } from "./running-daemon.ts";
-
-async function withDaemon(body: (parts: Awaited<ReturnType<typeof start>>) => Promise<void>, maxTurns = 100) {
-  await using folder = await temporaryFolder();
-  await using api = await startScriptedApi({ script: echo() });
-  await using parts = await start(folder.path, api, maxTurns);
-  await body(parts);
-}
-
-async function start(folder: string, api: Awaited<ReturnType<typeof startScriptedApi>>, maxTurns: number) {
-  const daemon = await RunningDaemon.start({ folder, origin: api.origin, maxTurns });
-  const client = await daemon.attach();
-  return { folder, api, daemon, client, [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose]() };
-}
+import { type DaemonClient, RunningDaemon, startDaemon, withDaemon } from "./running-daemon.ts";
 
 /** The text that the user saw of a turn. */
 function shown(client: DaemonClient, turnId: string): string {
@@ -118,7 +105,7 @@ test("a request that is repeated voids the text that it had streamed", async () 
       : text("recovered");
   };
   await using api = await startScriptedApi({ script: once });
-  await using parts = await start(folder.path, api, 100);
+  await using parts = await startDaemon(folder.path, api);
   const { client } = parts;
   client.listen(({ type }) => {
     if (type === "text_delta") shown.resolve();
@@ -156,7 +143,7 @@ test("a daemon that is killed leaves what the next one continues, replayed from 
   await using api = await startScriptedApi({ script: echo() });
   let seen: number;
   {
-    await using first = await start(folder.path, api, 100);
+    await using first = await startDaemon(folder.path, api);
     const end = await first.client.say("the word is kumquat").end;
     seen = end.seq;
     await first.client.say("second").end;
@@ -176,7 +163,7 @@ test("a torn last line in the event log is cut off", async () => {
   await using api = await startScriptedApi({ script: echo() });
   let log: string;
   {
-    await using first = await start(folder.path, api, 100);
+    await using first = await startDaemon(folder.path, api);
     await first.client.say("one").end;
     log = join(first.daemon.dataFolder, "sessions/00000000-0000-4000-8000-000000000000/events.ndjson");
   }
@@ -203,62 +190,6 @@ test("two clients watch one session", () =>
     assert.equal(seen.text, "turn 1: You said: hello");
   }));
 
-test("lines that are no message are answered, and the connection goes on", () =>
-  withDaemon(async ({ client }) => {
-    client.socket.write('not json\n{"type":"unknown"}\n{"type":"user","turnId":5}\n');
-    client.socket.write(Buffer.from([0xff, 0xfe, 10]));
-    client.socket.write(`${"x".repeat(9 * 1024 * 1024)}\n`);
-    await client.waitFor("protocol_error", (event) => event.reason.includes("bytes was dropped"));
-    const reasons = client.events.flatMap((event) => (event.type === "protocol_error" ? [event.reason] : []));
-    assert.equal(reasons.length, 5);
-    assert.equal((await client.say("fine").end).result, "success");
-  }));
-
-/** Lines that are no message, from the same turn: over the cap, cut off, and without a text. */
-function unreadable(turnId: string): string[] {
-  const head = `{"type":"user","turnId":"${turnId}","nonce":"nonce-${turnId}",`;
-  return [`${head}"text":"${"x".repeat(9 * 1024 * 1024)}"}\n`, `${head}"text":"x\n`, `${head}"text":5}\n`];
-}
-
-function endsOf(client: DaemonClient, turnId: string): string[] {
-  return client.events.flatMap((event) =>
-    event.type === "END_TURN" && event.turnId === turnId ? [`${event.result} ${event.nonce}`] : [],
-  );
-}
-
-test("a message that cannot be read ends its turn with an error, once", () =>
-  withDaemon(async ({ client, api }) => {
-    const words = [/a line of \d+ bytes was dropped: the limit is \d+/, /not JSON/, /no known message/];
-    for (const [index, line] of unreadable("damaged").entries()) {
-      const turnId = `turn-${index}`;
-      client.socket.write(line.replaceAll("damaged", turnId));
-      const end = await client.waitFor("END_TURN", (event) => event.turnId === turnId);
-      assert.match(end.error?.message ?? "", words[index] as RegExp);
-      client.send({ type: "user", turnId, nonce: `nonce-${turnId}`, text: "whole, too late" });
-    }
-    assert.equal((await client.say("fine").end).result, "success");
-    for (const index of words.keys()) {
-      assert.deepEqual(endsOf(client, `turn-${index}`), [`error nonce-turn-${index}`]);
-    }
-    assert.ok(!JSON.stringify(api.requests.map(({ body }) => body)).includes("too late"));
-  }));
-
-test("a damaged line ends no turn that runs, waits or has ended", () =>
-  withDaemon(async ({ client }) => {
-    const running = client.say("!hang");
-    await client.waitFor("text_delta", (event) => event.turnId === running.turnId);
-    const waiting = client.say("next");
-    for (const { turnId } of [running, waiting]) for (const line of unreadable(turnId)) client.socket.write(line);
-    client.send({ type: "interrupt", turnId: running.turnId });
-    assert.equal((await running.end).result, "interrupted");
-    assert.equal((await waiting.end).result, "success");
-    for (const line of unreadable(running.turnId)) client.socket.write(line);
-    assert.equal((await client.say("last").end).result, "success");
-    assert.deepEqual(endsOf(client, running.turnId), [`interrupted nonce-${running.turnId}`]);
-    assert.deepEqual(endsOf(client, waiting.turnId), [`success nonce-${waiting.turnId}`]);
-    assert.equal(client.events.filter(({ type }) => type === "protocol_error").length, 9);
-  }));
-
 test("an interrupt with an id ends that turn, also one that waits, and no other", () =>
   withDaemon(async ({ client, api }) => {
     const running = client.say("!hang");
@@ -266,7 +197,7 @@ test("an interrupt with an id ends that turn, also one that waits, and no other"
     const waiting = client.say("unwanted");
     client.send({ type: "interrupt", turnId: waiting.turnId });
     assert.equal((await waiting.end).result, "interrupted");
-    assert.deepEqual(endsOf(client, running.turnId), []);
+    assert.deepEqual(client.endsOf(running.turnId), []);
     client.send({ type: "interrupt", turnId: "nobody's" });
     client.send({ type: "interrupt", turnId: running.turnId });
     assert.equal((await running.end).result, "interrupted");
@@ -309,7 +240,7 @@ test("a full data volume is said once, the turn still ends, and what was written
   await mkdir(data);
   execFileSync("mount", ["-t", "tmpfs", "-o", "size=4m", "small", data]);
   try {
-    await using parts = await start(folder.path, api, 100);
+    await using parts = await startDaemon(folder.path, api);
     const { client } = parts;
     await client.say("one").end;
     await writeFile(join(data, "filler"), Buffer.alloc(8 * 1024 * 1024)).catch(() => {});
@@ -348,7 +279,7 @@ test("CLAUDE.md and skills of /app/.claude are in the request; the environment c
     join(claude, "settings.json"),
     JSON.stringify({ env: { ANTHROPIC_BASE_URL: "http://127.0.0.1:9", ANTHROPIC_API_KEY: "other" } }),
   );
-  await using parts = await start(folder.path, api, 100);
+  await using parts = await startDaemon(folder.path, api);
   assert.equal((await parts.client.say("hello").end).result, "success");
   const request = api.requests.at(-1);
   assert.match(JSON.stringify(request?.body), /Always speak of quinces/);

@@ -274,12 +274,8 @@ test("a turn that waits for the metrics to be brought back can be interrupted", 
       env: { TRACKIO_DIR: join(home.path, "trackio") },
       metricsFolder: place.to,
     });
-    let publisher: number | undefined;
-    await until(() => {
-      publisher = publisherOf(daemon.process.pid);
-      return publisher;
-    });
-    process.kill(publisher as unknown as number, "SIGSTOP");
+    const publisher = await until(() => publisherOf(daemon.process.pid));
+    process.kill(publisher, "SIGSTOP");
     await using client = await daemon.attach();
     const { turnId, end } = client.say("!hang");
     const fits = (event: { turnId: string }) => event.turnId === turnId;
@@ -288,7 +284,7 @@ test("a turn that waits for the metrics to be brought back can be interrupted", 
     client.send({ type: "interrupt", turnId });
     assert.equal((await end).result, "interrupted");
     if (isCaught) assert.deepEqual(api.requests, []);
-    process.kill(publisher as unknown as number, "SIGCONT");
+    process.kill(publisher, "SIGCONT");
     assert.equal((await client.say("hello").end).result, "success");
   }
 });
@@ -299,9 +295,13 @@ function publisherOf(daemon: number | undefined): number | undefined {
   return children.find((pid) => pid > 0 && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("publisher-main"));
 }
 
-/** Waits until the condition holds; the test's own limit ends a wait that never does. */
-async function until(holds: () => unknown): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 20));
+/** Waits for what `find` finds, or until the condition holds; the test's own limit ends a wait that never does. */
+async function until<Found>(find: () => Found): Promise<NonNullable<Found>> {
+  for (;;) {
+    const found = find();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 /** False while trackio is making the tables. */

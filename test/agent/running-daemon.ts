@@ -6,9 +6,12 @@ import { mkdir } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { type ScriptedApi, startScriptedApi } from "../../src/demo/scripted-api.ts";
+import { echo } from "../../src/demo/scripts/echo.ts";
 import { LineSplitter } from "../../src/protocol/json-lines.ts";
 import { maxAgentLineBytes } from "../../src/protocol/limits.ts";
 import { type AgentEvent, agentEventSchema, type EndTurn } from "../../src/protocol/messages.ts";
+import { temporaryFolder } from "../helpers/temporary-folder.ts";
 
 const daemonPath = join(import.meta.dirname, "../../src/agent/daemon.ts");
 /** an event that never comes would hold the whole run */
@@ -89,6 +92,13 @@ export class DaemonClient implements AsyncDisposable {
     return { turnId, end: this.waitFor("END_TURN", (event) => event.turnId === turnId) };
   }
 
+  /** Result and nonce of each END_TURN that came for the turn. */
+  endsOf(turnId: string): string[] {
+    return this.events.flatMap((event) =>
+      event.type === "END_TURN" && event.turnId === turnId ? [`${event.result} ${event.nonce}`] : [],
+    );
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.socket.destroy();
   }
@@ -164,4 +174,26 @@ export class RunningDaemon implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end();
   }
+}
+
+interface DaemonParts extends AsyncDisposable {
+  folder: string;
+  api: ScriptedApi;
+  daemon: RunningDaemon;
+  client: DaemonClient;
+}
+
+/** A daemon in `folder` with a client attached. */
+export async function startDaemon(folder: string, api: ScriptedApi, maxTurns = 100): Promise<DaemonParts> {
+  const daemon = await RunningDaemon.start({ folder, origin: api.origin, maxTurns });
+  const client = await daemon.attach();
+  return { folder, api, daemon, client, [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose]() };
+}
+
+/** Runs `body` with a daemon in a folder of its own, and an API that echoes. */
+export async function withDaemon(body: (parts: DaemonParts) => Promise<void>, maxTurns = 100): Promise<void> {
+  await using folder = await temporaryFolder();
+  await using api = await startScriptedApi({ script: echo() });
+  await using parts = await startDaemon(folder.path, api, maxTurns);
+  await body(parts);
 }

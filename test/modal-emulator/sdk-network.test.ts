@@ -123,8 +123,11 @@ describe("idleness and tunnels", { skip: reason ?? false }, () => {
     tls.destroy();
     // one step of time is not enough when it comes before the emulator has seen the connection close
     const clock = setInterval(() => context.mock.timers.tick(700_000), 500);
-    assert.equal(await sandbox.wait(), 137);
-    clearInterval(clock);
+    try {
+      assert.equal(await sandbox.wait(), 137);
+    } finally {
+      clearInterval(clock);
+    }
     assert.equal(emulator.sandboxes()[0]?.result?.status, 7);
     modal.client.close();
   });
