@@ -49,13 +49,13 @@ ${pages.join("\n\n")}
 On a pipe, text comes in whole blocks: what the API has to repeat is never printed twice. \`stream-json\` has every piece as it
 comes, and \`text_discarded\` when pieces are void.
 
-A message has at most 8 MiB, counted as JSON: a quote or a newline takes two bytes there, another control character six. \`-p\`
-refuses a longer one before anything is started. Everywhere else its turn ends with an error at once, also with \`END_TURN\`, and
-the conversation goes on. Put longer text in a file, and copy it into the sandbox with \`modal-sb push\`. claude's own limit is
-lower: it answers "Prompt is too long".
+Messages can be up to 8 MiB as JSON. Escapes count: a quote, backslash, tab or newline takes two bytes, other control characters
+six. \`-p\` refuses a longer message before it starts anything. Everywhere else, its turn ends at once with an error and
+\`END_TURN\`, and the conversation goes on. Put longer text in a file, and copy it into the sandbox with \`modal-sb push\`.
+claude's own limit is lower: it answers "Prompt is too long".
 
-The first Ctrl-C ends a turn in each of its phases. A message that waits for its sandbox is then never sent. With \`-p\`, and on
-a pipe, the command ends too.
+Ctrl-C stops the current turn, whether it is queued or running. A message that is still waiting for its sandbox is never sent.
+With \`-p\`, the command then ends too. On a pipe, Ctrl-C ends the command at once, and no \`END_TURN\` follows.
 
 ## Exit codes
 
