@@ -68,7 +68,7 @@ export async function chat(options: ChatOptions, output: Output, stop: AbortSign
 }
 
 /** Resolves when the agent works on the message; with an exit code, and the reason shown, when the turn ended before that. */
-async function beginTurn(
+export async function beginTurn(
   session: Session,
   message: string,
   output: Output,

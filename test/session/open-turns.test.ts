@@ -57,9 +57,9 @@ async function withTurns(
 const isText = (text: string) => (message: HostMessage) => message.type === "user" && message.text === text;
 
 test("a damaged message ends with an error, and so does one sent right behind it, which claude never gets", () =>
-  withTurns(isText("bad"), async ({ turns, api, client, say, send, ends, unknown }) => {
+  withTurns(isText("quince"), async ({ turns, api, client, say, send, ends, unknown }) => {
     const before = say("!hang");
-    const [bad, behind] = await Promise.all([say("bad"), say("behind")]);
+    const [bad, behind] = await Promise.all([say("quince"), say("kumquat")]);
     for (const { result, error } of [bad, behind]) {
       assert.equal(result, "error");
       assert.match(error?.message ?? "", /did not understand the message: a line was not JSON/);
@@ -72,7 +72,7 @@ test("a damaged message ends with an error, and so does one sent right behind it
     assert.equal((await say("after")).result, "success");
     assert.equal(ends.length, 4);
     assert.deepEqual(unknown, []);
-    assert.doesNotMatch(JSON.stringify(api.requests.map(({ body }) => body)), /behind/);
+    assert.doesNotMatch(JSON.stringify(api.requests.map(({ body }) => body)), /kumquat/);
   }));
 
 test("damaged lines before a message end its turn once, here and in the daemon, and nothing more is heard of it", () =>
