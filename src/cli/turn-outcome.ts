@@ -14,7 +14,7 @@ const outcomes: Partial<Record<string, TurnOutcome>> = {
   message_too_long: { exitCode: exitCodes.usage, hint: tooLongHint },
   budget_exceeded: {
     exitCode: exitCodes.budget,
-    hint: "the session's budget is used: --budget-usd <usd> raises it, modal-sb usage shows it",
+    hint: "raise the budget (--budget-usd), or let a request use less (MODAL_SB_MAX_OUTPUT_TOKENS)",
   },
   sandbox_key_refused: {
     exitCode: exitCodes.upstream,

@@ -5,6 +5,8 @@ export const protocolVersion = 1;
 export const maxTurnIdLength = 64;
 /** longest nonce of a turn, in characters */
 export const maxNonceLength = 128;
+/** longest name of a model, in characters */
+export const maxModelLength = 200;
 /** most of a user message's line that is not its text, in bytes: its ids and punctuation */
 export const maxEnvelopeBytes = 512;
 /** longest message of the user, in bytes as a JSON string */

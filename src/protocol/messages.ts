@@ -3,7 +3,7 @@
  * Contract: a turn ends with exactly one END_TURN, whatever happened, and nothing of that turn follows it.
  */
 import { z } from "zod";
-import { maxNonceLength, maxTurnIdLength } from "./limits.ts";
+import { maxModelLength, maxNonceLength, maxTurnIdLength } from "./limits.ts";
 
 /** A word by which a refusal is known, as claude passes it on. */
 export const reasonPattern = /^[a-z][a-z0-9_]{0,63}$/;
@@ -31,7 +31,7 @@ export const hostMessageSchema = z.discriminatedUnion("type", [
    * when there is none
    */
   z.object({ type: z.literal("interrupt"), turnId: turnId.optional() }),
-  z.object({ type: z.literal("set_model"), model: z.string().min(1).max(200) }),
+  z.object({ type: z.literal("set_model"), model: z.string().min(1).max(maxModelLength) }),
   /** ends the daemon after the transcript is on disk */
   z.object({ type: z.literal("shutdown") }),
 ]);
@@ -128,7 +128,7 @@ export const agentEventSchema = z.discriminatedUnion("type", [
          * the proxy's reason for refusing the request, the API's own code, or the host's "message_too_long"; null when none
          * was named
          */
-        reason: z.string().regex(reasonPattern).nullable().default(null),
+        reason: z.string().regex(reasonPattern).nullable().catch(null),
       })
       .nullable(),
     usage: usageSchema,

@@ -4,6 +4,7 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { messageOf, SandboxError } from "../errors.ts";
+import { maxModelLength } from "../protocol/limits.ts";
 import type { AgentEvent, EndTurn, HostMessage } from "../protocol/messages.ts";
 import type { SandboxEnd, Volume } from "../sandbox/provider.ts";
 import { sanitizeText } from "../sanitize.ts";
@@ -80,6 +81,7 @@ class RunningSession implements Session {
   readonly #inherited: Inheritance;
   readonly #inheritedTurn: Promise<EndTurn> | undefined;
   #isLeft = false;
+  #hasToldUnknownEnd = false;
 
   constructor(options: SessionOptions, sessionId: string, volumes: Volumes, locks: AsyncDisposableStack) {
     this.name = options.name;
@@ -132,6 +134,10 @@ class RunningSession implements Session {
   }
 
   setModel(model: string): void {
+    if (model === "" || model.length > maxModelLength) {
+      this.#notice("warning", `The model was not changed: its name must have 1 to ${maxModelLength} characters`);
+      return;
+    }
     this.#options = { ...this.#options, model };
     this.#send({ type: "set_model", model });
   }
@@ -322,7 +328,14 @@ class RunningSession implements Session {
     }
     if ("turnId" in event && event.turnId?.startsWith("lifetime-")) this.#takeWarning(event);
     else if (whose === "unknown") {
-      this.#notice("protocol_error", "The end of a turn was announced that this client does not know; ignored");
+      // once: a process in the sandbox could announce thousands
+      if (!this.#hasToldUnknownEnd) {
+        this.#notice(
+          "protocol_error",
+          "The sandbox announced the end of a turn that this client does not know; ignored",
+        );
+      }
+      this.#hasToldUnknownEnd = true;
     } else if (whose === "open" && event.type !== "END_TURN") this.#publish(event);
     if (event.type === "protocol_error") this.#turns.takeProtocolError(event.reason, (message) => this.#send(message));
   }

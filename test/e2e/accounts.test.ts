@@ -43,7 +43,7 @@ test("a budget from the command line refuses what could exceed it, and says how 
   assert.match(outcome.stdout, /^turn 1: You said: hello\nEND_TURN/);
   assert.match(outcome.stderr, /could use up to \$\d+\.\d\d and \$\d+\.\d\d is left of \$0\.74/);
   assert.doesNotMatch(outcome.stderr, /Failed to authenticate/);
-  assert.match(outcome.stderr, /hint: the session's budget is used: --budget-usd/);
+  assert.match(outcome.stderr, /hint: raise the budget \(--budget-usd\), or let a request use less/);
   assert.match((await user.run(["audit", "poor"])).stdout, /402 {2}anthropic {2}POST \/v1\/messages.*budget_exceeded/);
   assert.equal((await user.run(["-p", "hello", "-s", "poor", "--budget-usd", "5"])).code, 0);
 });
