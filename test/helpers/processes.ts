@@ -1,4 +1,5 @@
 /** The processes of this machine, as /proc shows them. Ended ones that nobody has waited for are left out. */
+import { readFileSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 
 export interface ProcessInfo {
@@ -15,6 +16,16 @@ export interface ProcessInfo {
 export async function processes(): Promise<ProcessInfo[]> {
   const pids = (await readdir("/proc")).map(Number).filter(Number.isInteger);
   return (await Promise.all(pids.map(describe))).filter((found) => found !== undefined);
+}
+
+/** When it was started, in the kernel's ticks: a number is given again after its process has ended. undefined: it is gone. */
+export function startOf(pid: number): string | undefined {
+  try {
+    // behind the name in brackets, which may have spaces; field 22 of the whole line
+    return readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ")[19];
+  } catch {
+    return undefined;
+  }
 }
 
 export async function openFiles(pid: number): Promise<number> {

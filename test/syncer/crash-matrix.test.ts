@@ -1,7 +1,7 @@
 /** Hundreds of crashes along the chain from trackio in the sandbox to trackio's server: every row arrives once. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { processes, untilNone } from "../helpers/processes.ts";
+import { processes, startOf, untilNone } from "../helpers/processes.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { Chain, type Fault, faults, projects } from "./crash-matrix/chain.ts";
 import { assertAllRemembered, assertSameRows } from "./crash-matrix/ledger.ts";
@@ -48,7 +48,8 @@ async function assertEnded({ places, counts, pids }: Chain, folder: string, cont
   const left = await untilNone(async () =>
     (await processes()).filter(
       ({ pid, command, environment }) =>
-        pids.has(pid) || [command, ...environment].some((words) => words.includes(folder)),
+        (pids.has(pid) && pids.get(pid) === startOf(pid)) ||
+        [command, ...environment].some((words) => words.includes(folder)),
     ),
   );
   assert.deepEqual(

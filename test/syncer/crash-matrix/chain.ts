@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { SyncSummary } from "../../../src/syncer/sync-summary.ts";
+import { startOf } from "../../helpers/processes.ts";
 import { newest } from "../runs.ts";
 import { SyncerProcess } from "../syncer-process.ts";
 import { type RunningTrackio, startTrackio, writeToken } from "../trackio.ts";
@@ -36,8 +37,8 @@ const lastDrainMs = 600_000;
 export class Chain implements AsyncDisposable {
   /** how often each fault has happened */
   readonly counts = new Map<Fault, number>(faults.map((fault) => [fault, 0]));
-  /** of all processes that were started, but for Python's */
-  readonly pids = new Set<number>();
+  /** of all processes that were started, except for Python, the number and when it was started */
+  readonly pids = new Map<number, string | undefined>();
   readonly places: Places & { to: string };
   readonly #seeded: Seeded;
   readonly #writers: Writer[];
@@ -278,7 +279,7 @@ export class Chain implements AsyncDisposable {
   }
 
   #note(pids: readonly (number | undefined)[]): void {
-    for (const pid of pids) if (pid !== undefined) this.pids.add(pid);
+    for (const pid of pids) if (pid !== undefined) this.pids.set(pid, startOf(pid));
   }
 
   #count(fault: Fault): void {
