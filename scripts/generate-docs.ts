@@ -13,7 +13,7 @@ const exitMeanings: Record<keyof typeof exitCodes, string> = {
   usage: "a bad flag, argument, setting or variable; no key; a message that is too long",
   sandbox: "the machine lacks something, or the sandbox could not be made or was lost",
   agent: "the turn ended with an error of the agent, or took too many steps",
-  upstream: "the API refused the key or the model, or cannot be reached",
+  upstream: "the API refused the request, the key or the model, or cannot be reached",
   busy: "another process uses the session",
   credentialVisible: "a credential would have been visible in the sandbox; nothing was started",
   budget: "what is left of the session's budget does not pay for the next request",
@@ -58,6 +58,8 @@ Ctrl-C stops the current turn, whether it is queued or running. A message that i
 With \`-p\`, the command then ends too. On a pipe, Ctrl-C ends the command at once, and no \`END_TURN\` follows.
 
 ## Exit codes
+
+With several turns on a pipe, it is the code of the last turn that failed.
 
 | code | meaning |
 | --- | --- |

@@ -2,6 +2,7 @@
 import { CredentialSource, type SourceDescription } from "../config/credential-source.ts";
 import { anthropicCredential, type Config, type Environment } from "../config/load.ts";
 import { ConfigError } from "../errors.ts";
+import { canAllow, features } from "../proxy/anthropic-lists.ts";
 import type { StoredSecret } from "../sandbox/provider.ts";
 import type { Secret } from "../secret.ts";
 import type { CustomAccess, SessionOptions } from "../session/contract.ts";
@@ -32,6 +33,7 @@ export async function brokeredAccess(
   const stored = canBeStored && settings.secrets === "stored" ? settings.secretNames : undefined;
   const { models, maxOutputTokens, anthropicAllow: allow, prices, pingSeconds } = settings;
   const readers = new Readers(environment, config);
+  refuseUselessNames(allow);
   return {
     anthropic: {
       ...(await anthropicAccess(config, environment, stored)),
@@ -221,4 +223,13 @@ async function customAccess(
   if (!credential) return { name, origin, allow };
   const { as: injection, ...place } = credential;
   return { name, origin, allow, credential: { value: await readers.read("upstreams", place), injection } };
+}
+
+/** Throws a ConfigError for a name that opens nothing: the user would believe that it does. */
+function refuseUselessNames(allow: readonly string[]): void {
+  const useless = allow.find((entry) => !canAllow(entry));
+  if (useless === undefined) return;
+  throw new ConfigError(`"anthropicAllow" has "${useless}", which allows nothing`, {
+    hint: `use ${Object.keys(features).join(", ")}, beta:<name>, field:<name> or tool:<type>; nothing allows threads`,
+  });
 }

@@ -205,6 +205,14 @@ export const toolRules: Readonly<Record<string, Rule>> = {
   ...refusing(otherModel, ["advisor"]),
 };
 
+/** Whether an entry of a grant's `allow` can open anything. */
+export function canAllow(entry: string): boolean {
+  if (Object.hasOwn(features, entry)) return true;
+  const [, kind = "", name = ""] = /^(beta|field|tool):(.+)$/.exec(entry) ?? [];
+  const rule = ruleOf({ beta: betaRules, field: fieldRules, tool: toolRules }[kind] ?? {}, name);
+  return kind !== "" && !(rule && "never" in rule);
+}
+
 /** The rule for a name as it comes, with its date or without. */
 export function ruleOf(rules: Readonly<Record<string, Rule>>, name: string): Rule | undefined {
   const undated = name.replace(/[-_]20\d\d-?\d\d-?\d\d$/, "");

@@ -39,6 +39,16 @@ async function untilTranscribed(user: User, word: string): Promise<void> {
   }
 }
 
+for (const name of ["websearch", "*", "field:", "field:thread", "beta:message-threads-2026-08-12"]) {
+  test(`a name in anthropicAllow that allows nothing is an error: ${name}`, async () => {
+    await using user = await User.create();
+    const outcome = await user.run(["-p", "hi"], { env: { MODAL_SB_ANTHROPIC_ALLOW: name } });
+    assert.equal(outcome.code, 2, outcome.stderr);
+    assert.ok(outcome.stderr.includes(`"anthropicAllow" has "${name}", which allows nothing`), outcome.stderr);
+    assert.equal(user.api.requests.length, 0);
+  });
+}
+
 test("an unknown flag is refused, with the nearest known one", async () => {
   await using user = await User.create();
   assertFailure(await user.run(["--alow-host", "x"]), 2, /unknown option '--alow-host'/, /--allow-host/);
