@@ -1,5 +1,5 @@
 /** The account of Modal that the suite runs in, and whether there is one. */
-import { type Account, openAccount } from "../../src/sandbox/modal/sdk.ts";
+import { type Account, hasCredentials, openAccount } from "../../src/sandbox/modal/sdk.ts";
 
 export const liveApp = "modal-sb-live";
 
@@ -11,10 +11,9 @@ export function openLiveAccount(backend: "v1" | "v2" = "v2"): Promise<Account> {
 
 /** Why nothing can be run; undefined when there are credentials. They may be wrong: that is an error, and no reason to skip. */
 export async function whyNoAccount(): Promise<string | undefined> {
-  const { client } = await openLiveAccount();
-  const { tokenId, tokenSecret, oauthRefreshToken } = client.profile;
-  client.close();
-  if ((tokenId && tokenSecret) || oauthRefreshToken) return undefined;
+  const account = await openLiveAccount();
+  account.client.close();
+  if (hasCredentials(account)) return undefined;
   return "there are no credentials of Modal; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`";
 }
 

@@ -30,12 +30,12 @@ import { type Installation, openInstallation } from "./installation.ts";
 import { launchPath } from "./launcher.ts";
 import { labelAtServer, listSandboxes } from "./listing.ts";
 import { logTail } from "./logs.ts";
-import { isNotFound, modalError } from "./modal-error.ts";
+import { isNotFound, modalError, unusableCredentials } from "./modal-error.ts";
 import { ModalSandbox } from "./modal-sandbox.ts";
 import { readyAddresses, tunnelAddresses } from "./ports.ts";
 import { checkRequirements } from "./requirements.ts";
 import { idleTimeoutMs, maxLifetimeMs, resourcesOf } from "./resources.ts";
-import { type Account, type ModalOptions, openAccount } from "./sdk.ts";
+import { type Account, hasCredentials, type ModalOptions, openAccount } from "./sdk.ts";
 import { type HandedSecrets, handedSecrets } from "./secrets.ts";
 import { type Label, tagsOf } from "./tags.ts";
 import { openModalVolume, peekModalVolume, sdkMounts } from "./volumes.ts";
@@ -200,14 +200,17 @@ class ModalProvider implements Provider {
   }
 
   #open(): Promise<{ account: Account; images: ImageBuilder }> {
-    this.#opened ??= openAccount(this.#options.modal, this.#options.hostEnvironment).then(
-      (account) => ({ account, images: new ImageBuilder(account, this.#stateFolder) }),
-      (error: unknown) => {
-        this.#opened = undefined;
-        throw error;
-      },
-    );
+    this.#opened ??= this.#openAccount().catch((error: unknown) => {
+      this.#opened = undefined;
+      throw error;
+    });
     return this.#opened;
+  }
+
+  async #openAccount(): Promise<{ account: Account; images: ImageBuilder }> {
+    const account = await openAccount(this.#options.modal, this.#options.hostEnvironment);
+    if (!hasCredentials(account)) throw unusableCredentials("neither a token nor a login was found");
+    return { account, images: new ImageBuilder(account, this.#stateFolder) };
   }
 
   /** An agent without its proxy could do nothing. One that this process does not know is not asked after. */

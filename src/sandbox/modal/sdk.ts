@@ -112,9 +112,8 @@ function openClient(
     ...environment,
     ...(options.sandboxesV2 !== undefined && { MODAL_SANDBOX_V2: options.sandboxesV2 ? "1" : "0" }),
   });
-  let client: ModalClient;
   try {
-    client = new sdk.ModalClient({
+    return new sdk.ModalClient({
       ...(options.environment !== undefined && { environment: options.environment }),
       ...(environment["MODAL_MAX_THROTTLE_WAIT"] === undefined && { maxThrottleWaitSecs }),
       grpcMiddleware: [callWatcher],
@@ -123,10 +122,12 @@ function openClient(
   } catch (error) {
     throw isNamed(error, "InvalidError") ? unusableCredentials(wordsOf(error)) : modalError(error, "be used");
   }
-  // the SDK would only notice with the first call, by an error that has neither a class nor a code
+}
+
+/** Whether the account has a token or a login. The SDK itself notices with the first call, by an error without class or code. */
+export function hasCredentials({ client }: Account): boolean {
   const { tokenId, tokenSecret, oauthRefreshToken } = client.profile;
-  if (oauthRefreshToken || (tokenId && tokenSecret)) return client;
-  throw unusableCredentials("neither a token nor a login was found");
+  return Boolean((tokenId && tokenSecret) || oauthRefreshToken);
 }
 
 /** The SDK's log is for those who work on it: what a user must know comes as an error. */

@@ -17,7 +17,7 @@ test("every state that Modal ends a sandbox in is told apart", async (context: T
   const cases = [
     [trusted, status.terminated, "killed", /from elsewhere/],
     [onGpu, status.terminated, "preempted", /took its machine back/],
-    [trusted, status.timeout, "lifetime", /lifetime of 70 min/],
+    [trusted, status.timeout, "lifetime", /lifetime of 420 min/],
     [trusted, status.idle, "idle", /for 10 min/],
     [trusted, status.memory, "memory", /1024 MiB|512 MiB/],
   ] as const;
