@@ -22,8 +22,8 @@ function collectDefinitions(value: unknown, tools: Fields[]): void {
   }
   for (const [name, inner] of Object.entries(value)) {
     if (name === "definition" && typeof inner === "object" && inner !== null) tools.push(recordOf(inner));
-    // what a tool was called with is the agent's own, and means nothing to the API
-    else if (name !== "input") collectDefinitions(inner, tools);
+    // what a tool is called with, and the schema of that, declare nothing to the API
+    else if (name !== "input" && name !== "input_schema") collectDefinitions(inner, tools);
   }
 }
 

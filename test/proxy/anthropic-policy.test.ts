@@ -87,6 +87,15 @@ const plain: [name: string, changes: object][] = [
     "a tool of the client that a message adds",
     { messages: [hello, { role: "system", content: [addition({ name: "x", input_schema: { definition: {} } })] }] },
   ],
+  [
+    "a listing of tools with a parameter called definition",
+    {
+      messages: [
+        hello,
+        { role: "user", content: [{ type: "x", tools: [{ input_schema: { definition: { type: "string" } } }] }] },
+      ],
+    },
+  ],
   ["an image in base64", source("base64", { media_type: "image/png", data: "aGVsbG8=" })],
   ["a document as text", { messages: [{ role: "user", content: [{ type: "document", source: { type: "text" } }] }] }],
   [
