@@ -10,7 +10,7 @@ export function toolsOf(body: Fields): Fields[] | undefined {
   const declared = body["tools"] ?? [];
   if (!Array.isArray(declared)) return undefined;
   const tools = declared.map(recordOf);
-  collectDefinitions(body["messages"], tools);
+  collectDefinitions([body["system"], body["messages"]], tools);
   return tools;
 }
 

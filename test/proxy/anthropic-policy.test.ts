@@ -62,6 +62,7 @@ const reachingOut: [name: string, changes: object, allowedBy: string][] = [
     { messages: [hello, addedDeeper({ type: "advisor_20260301" })] },
     "tool:advisor_20260301",
   ],
+  ["web fetch in the system prompt", { system: [addition({ type: "web_fetch_20260318" })] }, "web_fetch"],
   ["an unknown field", { teleport: true }, "field:teleport"],
   ["the fast and dear mode", { speed: "fast" }, "field:speed"],
   ["an unknown tool", { tools: [{ type: "teleport_20270101", name: "x" }] }, "tool:teleport_20270101"],
