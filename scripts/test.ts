@@ -16,7 +16,7 @@ const files = asked.some((argument) => !argument.startsWith("-")) ? [] : globSyn
 const longestMs = 3_600_000;
 const { status } = spawnSync(
   process.execPath,
-  ["--test", "--test-concurrency=2", `--test-timeout=${longestMs}`, "--test-force-exit", ...asked, ...files],
+  ["--test", "--test-concurrency=3", `--test-timeout=${longestMs}`, "--test-force-exit", ...asked, ...files],
   {
     stdio: "inherit",
   },

@@ -18,11 +18,15 @@ export async function processes(): Promise<ProcessInfo[]> {
   return (await Promise.all(pids.map(describe))).filter((found) => found !== undefined);
 }
 
-/** When it was started, in the kernel's ticks: a number is given again after its process has ended. undefined: it is gone. */
+/**
+ * When it was started, in the kernel's ticks: a number is given again after its process has ended. undefined: it is gone,
+ * or has ended and nobody has waited for it.
+ */
 export function startOf(pid: number): string | undefined {
   try {
-    // behind the name in brackets, which may have spaces; field 22 of the whole line
-    return readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ")[19];
+    // behind the name in brackets, which may have spaces: the state, and field 22 of the whole line
+    const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)?.split(" ");
+    return /^[ZX]$/.test(fields?.[0] ?? "") ? undefined : fields?.[19];
   } catch {
     return undefined;
   }

@@ -77,12 +77,14 @@ describe("the emulator itself", { skip: reason ?? false }, () => {
   });
 
   test("killed by SIGKILL it leaves no process, and the next one sweeps its folder", async () => {
-    const { emulator: pid, environment } = await start();
+    const { child, emulator: pid, environment } = await start();
     const modal = await connect({ environment } as unknown as Emulator);
     const sandbox = await modal.create();
     await sandbox.exec(["sleep", "87654"]);
     await eventually(() => commandsWith("87654").length > 0);
+    const ended = once(child, "exit");
     process.kill(pid, "SIGKILL");
+    await ended;
     modal.client.close();
     await eventually(() => commandsWith("87654").length === 0);
     assert.equal(ownFolders(pid).length, 1);

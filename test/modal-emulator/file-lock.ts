@@ -1,5 +1,6 @@
 /** One process at a time, known by a file that names its holder; the lock of a dead one is taken over. */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { isAlive } from "./is-alive.ts";
 
 const held = new Map<string, Promise<unknown>>();
 
@@ -58,10 +59,9 @@ function linkBack(taken: string, path: string): void {
 
 function alive(path: string): boolean {
   try {
-    process.kill(Number(readFileSync(path, "utf8")), 0);
-    return true;
-  } catch (error) {
+    return isAlive(Number(readFileSync(path, "utf8")));
+  } catch {
     // released meanwhile is as good as alive: the next try will have it
-    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+    return true;
   }
 }

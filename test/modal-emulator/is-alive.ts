@@ -1,8 +1,6 @@
+import { startOf } from "../helpers/processes.ts";
+
 /** Whether a process of that id runs on this machine. */
 export function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  return startOf(pid) !== undefined;
 }

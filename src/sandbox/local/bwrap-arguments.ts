@@ -67,7 +67,8 @@ function namespaces(options: BwrapOptions): string[] {
   ];
 }
 
-function systemFolders(): string[] {
+/** The machine's programs and libraries, as every sandbox has them. */
+export function systemFolders(): string[] {
   return [
     ...["--ro-bind", "/usr", "/usr"],
     ...["bin", "sbin", "lib", "lib32", "lib64"].flatMap((name) => mergedUsrFolder(name)),

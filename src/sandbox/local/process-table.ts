@@ -67,9 +67,13 @@ export function environmentOf(pid: number): Record<string, string> {
   return Object.fromEntries(entries.map((entry) => [entry.split("=", 1)[0], entry.slice(entry.indexOf("=") + 1)]));
 }
 
-/** When a process started, in clock ticks since boot: with the pid it names one process for ever. */
+/**
+ * When a process started, in clock ticks since boot: with the pid it names one process for ever. Undefined when it ended,
+ * also while nobody has waited for it: a service or a container's first process may never do that.
+ */
 export function startTime(pid: number): string | undefined {
-  return fieldsAfterName(pid)?.[19];
+  const fields = fieldsAfterName(pid);
+  return ["Z", "X"].includes(fields?.[0] ?? "X") ? undefined : fields?.[19];
 }
 
 /** Processes that were started with `name=value` in their environment. */

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { accessSync, constants, readFileSync } from "node:fs";
 import { SandboxError } from "../../errors.ts";
 import type { Requirement } from "../provider.ts";
+import { systemFolders } from "./bwrap-arguments.ts";
 import { findProgram, installCommand, missingPrograms } from "./host-programs.ts";
 import { identityFor } from "./identity.ts";
 import { readPackageIndexes } from "./package-indexes.ts";
@@ -52,7 +53,8 @@ function tryNamespaces(environment: Environment): Requirement {
   const bwrap = findProgram("bwrap", environment["PATH"]) as string;
   // by name, as a sandbox asks for them: --unshare-all goes on without the user namespace
   const namespaces = ["user", "pid", "ipc", "uts", "cgroup", "net"].map((kind) => `--unshare-${kind}`);
-  const probe = [bwrap, ...namespaces, "--die-with-parent", "--ro-bind", "/", "/", "--proc", "/proc", "true"];
+  // not the whole of "/": bwrap fails where a mount goes away while it looks, and programs make and end mounts in /run
+  const probe = [bwrap, ...namespaces, "--die-with-parent", ...systemFolders(), "--proc", "/proc", "true"];
   const setpriv = findProgram("setpriv", environment["PATH"]) ?? "setpriv";
   const drop = [setpriv, "--reuid", `${identity.uid}`, "--regid", `${identity.gid}`, "--clear-groups", "--"];
   const [program, ...rest] = identity.fromRoot ? [...drop, ...probe] : probe;

@@ -1,9 +1,10 @@
 /** Network namespaces named after the process that made them, so that those of dead processes can be told. */
 import { execFile, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { startOf } from "../../helpers/processes.ts";
 
 const run = promisify(execFile);
 const folder = "/run/netns";
@@ -61,14 +62,4 @@ export async function sweepNamespaces(): Promise<void> {
 
 function namespaceNames(): string[] {
   return existsSync(folder) ? readdirSync(folder).filter((name) => name.startsWith(`${prefix}-`)) : [];
-}
-
-/** When it started, in clock ticks since boot: with the pid it names a process for good. Undefined: there is none. */
-function startOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-  } catch {
-    return undefined;
-  }
 }

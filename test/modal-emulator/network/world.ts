@@ -1,8 +1,10 @@
 /** What the tests of this folder share: a network with a world of real servers, and programs run inside sandboxes. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readdirSync, readlinkSync } from "node:fs";
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { temporaryFolder } from "../../helpers/temporary-folder.ts";
 import { whyNoNamespaces } from "./namespaces.ts";
 import { type Network, type SandboxNetwork, startNetwork } from "./network.ts";
@@ -55,13 +57,25 @@ export function spawnInside({ network, sandbox }: Place, command: string[], more
     "nsenter",
     [
       `--net=${sandbox.namespacePath}`,
-      ...["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"],
+      ...["bwrap", ...machine(), "--unshare-pid", "--proc", "/proc", "--die-with-parent"],
       ...binds.flatMap(([inside, outside]) => ["--ro-bind", outside, inside]),
       "--",
       ...command,
     ],
     { env: { PATH: process.env["PATH"], HOME: "/tmp", ...sandbox.environment, ...more } },
   );
+}
+
+/**
+ * All folders of this machine but /run and /proc. bwrap looks at each mount below a folder that it binds, and fails at
+ * one that goes away meanwhile: in /run/netns those of other tests come and go.
+ */
+function machine(): string[] {
+  return readdirSync("/", { withFileTypes: true }).flatMap((entry) => {
+    const path = join("/", entry.name);
+    if (["run", "proc"].includes(entry.name)) return [];
+    return entry.isSymbolicLink() ? ["--symlink", readlinkSync(path), path] : ["--dev-bind", path, path];
+  });
 }
 
 export interface Outcome {
