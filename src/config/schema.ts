@@ -150,8 +150,14 @@ const priceSchema = z.strictObject({
   cacheWriteHour: rate,
 });
 
-const count = (unit: string, low: number, high: number) =>
-  z.coerce.number<string | number>().int().min(low).max(high).describe(unit);
+/** A number, also as the text of a flag or variable. An empty text is none: JavaScript would take it for 0. */
+const numberOf = (low: number, high: number, check = z.number()) =>
+  z.preprocess(
+    (value) => (typeof value === "string" && /^\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value),
+    check.min(low).max(high),
+  );
+
+const count = (unit: string, low: number, high: number) => numberOf(low, high, z.int()).describe(unit);
 
 export const settings = {
   provider: z
@@ -160,12 +166,7 @@ export const settings = {
   gpu: listOf(z.string().regex(/^[A-Za-z0-9-]{1,20}[+!]?(:[1-8])?$/, "must be a GPU such as A10 or H100:2"))
     .optional()
     .describe("GPUs for the agent in order of preference, such as H100,A100-80GB,A10; none when unset"),
-  cpuCores: z.coerce
-    .number<string | number>()
-    .min(0.125)
-    .max(64)
-    .optional()
-    .describe("physical cores for the agent, where the provider lets one choose"),
+  cpuCores: numberOf(0.125, 64).optional().describe("physical cores for the agent, where the provider lets one choose"),
   regions: listOf(z.string().regex(/^[a-z0-9-]{2,30}$/, "must be a region such as us-east"))
     .optional()
     .describe("where in the world sandboxes may run, such as eu,us-east; anywhere when unset"),
@@ -206,11 +207,9 @@ export const settings = {
     .min(1)
     .optional()
     .describe("command whose output is the Anthropic API key, such as `op read …`"),
-  budgetUsd: z.coerce
-    .number<string | number>()
-    .min(0)
-    .max(1_000_000)
-    .describe("what a session may cost, in US dollars; requests that could exceed it are refused"),
+  budgetUsd: numberOf(0, 1_000_000).describe(
+    "what a session may cost, in US dollars; requests that could exceed it are refused",
+  ),
   maxOutputTokens: count("highest max_tokens of a request to the API; claude is told", 1, 1_000_000),
   requestsPerMinute: count("requests of a session to all APIs, a minute", 1, 1_000_000),
   concurrentRequests: count("requests of a session that run at once", 1, 10_000),

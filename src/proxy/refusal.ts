@@ -60,6 +60,8 @@ interface Treatment {
 
 export type Reason = keyof typeof refusals;
 
+export const reasons = Object.keys(refusals) as readonly Reason[];
+
 export interface Refusal {
   reason: Reason;
   message: string;

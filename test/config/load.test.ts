@@ -72,3 +72,19 @@ test("an origin that is not https, or not on this machine, is refused", () =>
       );
     }
   }));
+
+test("a number is written as one: nothing else is taken for 0 or 1", () =>
+  withSources(async (sources) => {
+    for (const budgetUsd of ["", " ", "1e3", "0x10", "-1", "1,5", "Infinity"]) {
+      assert.throws(() => loadConfig({ ...sources, flags: { budgetUsd } }), /--budget-usd/, budgetUsd);
+    }
+    for (const MODAL_SB_CPU_CORES of ["0.1", "true"]) {
+      assert.throws(() => loadConfig({ ...sources, environment: { MODAL_SB_CPU_CORES } }), /MODAL_SB_CPU_CORES/);
+    }
+    const { settings } = loadConfig({
+      ...sources,
+      flags: { budgetUsd: "0.5" },
+      environment: { MODAL_SB_PROCESSES: "64" },
+    });
+    assert.deepEqual([settings.budgetUsd, settings.processes], [0.5, 64]);
+  }));

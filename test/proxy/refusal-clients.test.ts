@@ -6,10 +6,14 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import Anthropic from "@anthropic-ai/sdk";
+import { startScriptedApi } from "../../src/demo/scripted-api.ts";
+import { echo } from "../../src/demo/scripts/echo.ts";
+import { betaRules, type Rule } from "../../src/proxy/anthropic-lists.ts";
 import { githubApiUpstream, githubGitUpstream } from "../../src/proxy/upstreams/github.ts";
 import { huggingFaceUpstream } from "../../src/proxy/upstreams/huggingface.ts";
 import { Claude } from "../demo/claude.ts";
 import { installPackages, packagesFolder } from "../helpers/python-packages.ts";
+import { betasOf } from "../helpers/sent-requests.ts";
 import { temporaryFolder } from "../helpers/temporary-folder.ts";
 import { type ProxySetting, type RunningProxy, runningProxy, sandboxId, sandboxKey } from "./running-proxy.ts";
 
@@ -65,6 +69,29 @@ for (const reason of anthropicReasons) {
     assert.equal(proxy.arrived.length, 0);
   });
 }
+
+test("claude goes on without any of its betas that the proxy does not know", async (context) => {
+  const rules = betaRules as Record<string, Rule>;
+  const sends = async () => {
+    await using api = await startScriptedApi({ script: echo() });
+    await using proxy = await runningProxy({ origin: api.origin });
+    await using claude = await Claude.start(proxy.origin, sandboxKey);
+    const { text, result } = await claude.say("hello");
+    assert.deepEqual([result.is_error, text], [false, "turn 1: You said: hello"]);
+    return { betas: betasOf(api.requests[0]), refused: (await reasons(proxy)).slice(0, -1) };
+  };
+  const { betas } = await sends();
+  assert.ok(betas.length > 5, betas.join());
+  const known = { ...rules };
+  context.after(() => Object.assign(rules, known));
+  for (const name of Object.keys(rules)) if (betas.some((beta) => beta.startsWith(`${name}-20`))) delete rules[name];
+  const left = await sends();
+  assert.deepEqual(
+    left.betas.filter((beta) => betas.includes(beta)),
+    [],
+  );
+  assert.deepEqual([...new Set(left.refused)], ["input_not_allowed"]);
+});
 
 /** One proxy per reason for which both SDKs are refused, and the request for it. */
 async function sdkScenes() {
@@ -130,6 +157,24 @@ for case in json.loads(sys.argv[1]):
   const shown = printed.trim().split("\n");
   assert.equal(shown.length, sdk.scenes.length, printed);
   for (const [index, scene] of sdk.scenes.entries()) await assertScene(scene, JSON.parse(shown[index] ?? ""));
+});
+
+test("the Python SDK's tool runner goes on without a thread, which is refused", async (context) => {
+  const missing = await installPackages(anthropicForPython, ["anthropic==2.14.0"]);
+  if (missing !== undefined) return context.skip(missing);
+  await using api = await startScriptedApi({ script: echo() });
+  await using proxy = await runningProxy({ origin: api.origin });
+  const code = `
+import anthropic, sys
+client = anthropic.Anthropic(base_url=sys.argv[1], api_key=sys.argv[2])
+messages = [{"role": "user", "content": "hi"}]
+runner = client.beta.messages.tool_runner(model="claude-opus-5", max_tokens=50, messages=messages, tools=[])
+print(runner.until_done().content[0].text)
+`;
+  const environment = { PYTHONPATH: packagesFolder(anthropicForPython) };
+  const printed = await output("python3", ["-c", code, proxy.origin, sandboxKey], environment);
+  assert.equal(printed, "turn 1: You said: hi\n");
+  assert.deepEqual(await reasons(proxy), ["input_not_allowed", null]);
 });
 
 const openGitHub = () =>
