@@ -26,15 +26,16 @@ const leftOf = (user: User) => async () =>
       (command.includes(user.home) || environment.some((entry) => entry.includes(user.api.origin))),
   );
 
-/** claude writes its transcript a moment after it took the message. */
+/** Until the model's answer with the word is in claude's transcript; what claude has in its queue stands there before. */
 async function untilTranscribed(user: User, word: string): Promise<void> {
+  const isAnswer = (line: string) => line.includes('"role":"assistant"') && line.includes(word);
   const volumes = join(user.stateFolder, "volumes");
   for (;;) {
     const names = await readdir(volumes, { recursive: true }).catch(() => []);
     const transcripts = names
       .filter((name) => name.endsWith(".jsonl"))
       .map((name) => readFile(join(volumes, name), "utf8").catch(() => ""));
-    if ((await Promise.all(transcripts)).some((text) => text.includes(word))) return;
+    if ((await Promise.all(transcripts)).some((text) => text.split("\n").some(isAnswer))) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
