@@ -16,12 +16,16 @@ import { temporaryFolder } from "../test/helpers/temporary-folder.ts";
 const asked = process.argv.slice(2);
 const isWhole = asked.every((argument) => argument.startsWith("-"));
 const files = isWhole ? globSync("test/**/*.test.ts").sort() : [];
-const shorter = { CRASH_MATRIX_ROUNDS: "60", MANY_SESSIONS: "8" };
+const shorter = {
+  CRASH_MATRIX_ROUNDS: "60",
+  MANY_SESSIONS: "8",
+  MEASURED_MODELS: "qwen full adamw,llama lora,gpt2 full",
+};
 // only against a test that hangs: a machine that is ten times slower is no failure
 const longestMs = 3_600_000;
 const { status } = spawnSync(
   process.execPath,
-  ["--test", "--test-concurrency=3", `--test-timeout=${longestMs}`, "--test-force-exit", ...asked, ...files],
+  ["--test", "--test-concurrency=2", `--test-timeout=${longestMs}`, "--test-force-exit", ...asked, ...files],
   {
     stdio: "inherit",
     env: { ...(isWhole && shorter), ...process.env },
