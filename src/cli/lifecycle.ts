@@ -40,7 +40,7 @@ export async function runLifecycle(
 }
 
 /** One after the other, all of them; then the first failure. */
-async function onEach(
+export async function onEach(
   chosen: readonly Chosen[],
   output: Output,
   run: (one: Chosen) => Promise<number>,
@@ -50,7 +50,9 @@ async function onEach(
   for (const one of chosen) {
     if (chosen.length > 1) output.note(output.bold(`${one.provider.name}:`));
     try {
-      exitCode ||= await run(one);
+      // not `||= await`: that would leave the next one out
+      const ended = await run(one);
+      exitCode ||= ended;
     } catch (error) {
       if (!(error instanceof ModalSbError)) throw error;
       failure ??= error;

@@ -150,14 +150,19 @@ const priceSchema = z.strictObject({
   cacheWriteHour: rate,
 });
 
+/** In place of the type's own words; a number that is too small or too large has others. */
+const unlessNumber = (what: string) => (issue: { code?: string | undefined }) =>
+  issue.code === "invalid_type" ? `must be ${what}` : undefined;
+
 /** A number, also as the text of a flag or variable. An empty text is none: JavaScript would take it for 0. */
-const numberOf = (low: number, high: number, check = z.number()) =>
+const numberOf = (low: number, high: number, check = z.number({ error: unlessNumber("a number such as 5 or 0.5") })) =>
   z.preprocess(
-    (value) => (typeof value === "string" && /^\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value),
+    (value) => (typeof value === "string" && /^-?(\d+(\.\d*)?|\.\d+)$/.test(value.trim()) ? Number(value) : value),
     check.min(low).max(high),
   );
 
-const count = (unit: string, low: number, high: number) => numberOf(low, high, z.int()).describe(unit);
+const count = (unit: string, low: number, high: number) =>
+  numberOf(low, high, z.int({ error: unlessNumber("a whole number") })).describe(unit);
 
 export const settings = {
   provider: z

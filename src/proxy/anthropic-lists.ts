@@ -208,13 +208,18 @@ export const toolRules: Readonly<Record<string, Rule>> = {
 /** Whether an entry of a grant's `allow` can open anything. */
 export function canAllow(entry: string): boolean {
   if (Object.hasOwn(features, entry)) return true;
-  const [, kind = "", name = ""] = /^(beta|field|tool):(.+)$/.exec(entry) ?? [];
-  const rule = ruleOf({ beta: betaRules, field: fieldRules, tool: toolRules }[kind] ?? {}, name);
+  const [, kind = "", name = ""] = /^(beta|field|tool):([\w.-]+\*?|\*)$/.exec(entry) ?? [];
+  const rule = ruleOf({ beta: betaRules, field: fieldRules, tool: toolRules }[kind] ?? {}, name.replace(/\*$/, ""));
   return kind !== "" && !(rule && "never" in rule);
 }
 
 /** The rule for a name as it comes, with its date or without. */
 export function ruleOf(rules: Readonly<Record<string, Rule>>, name: string): Rule | undefined {
-  const undated = name.replace(/[-_]20\d\d-?\d\d-?\d\d$/, "");
+  const undated = undatedName(name);
   return Object.hasOwn(rules, undated) ? rules[undated] : undefined;
+}
+
+/** As the lists have it: they hold for a name of any date. */
+export function undatedName(name: string): string {
+  return name.replace(/[-_]20\d\d-?\d\d-?\d\d$/, "");
 }

@@ -11,6 +11,7 @@ import {
   type Rule,
   ruleOf,
   toolRules,
+  undatedName,
 } from "./anthropic-lists.ts";
 import { toolsOf } from "./anthropic-tools.ts";
 import type { AnthropicGrant } from "./grant.ts";
@@ -74,7 +75,8 @@ export class AnthropicPolicy {
       return { kind, name, allowedBy: undefined, why: rule.never, errorCode: rule.errorCode };
     }
     const allowedBy = `${kind}:${name}`;
-    if ((rule && "passes" in rule) || this.#allows(allowedBy)) return undefined;
+    const isAllowed = this.#allows(allowedBy) || this.#allows(`${kind}:${undatedName(name)}`);
+    if ((rule && "passes" in rule) || isAllowed) return undefined;
     if (!rule) return { kind, name, allowedBy, why: "it is not known to this proxy" };
     if ("refused" in rule) return { kind, name, allowedBy, why: rule.refused };
     return this.#allows(rule.opens) ? undefined : { kind, name, ...reachingOut(rule.opens) };

@@ -1,9 +1,9 @@
-/** Every tool that a request of the Messages API declares: in its field `tools`, and by value within its messages. */
+/** Every tool that a request of the Messages API declares: in its field `tools`, and by value in `system` and `messages`. */
 
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * The declarations, as they came. Within messages a tool stands in the field `definition` of a `tool_addition` block, or of a
+ * The declarations, as they came. Outside `tools` one stands in the field `definition` of a `tool_addition` block, or of a
  * change that a `compaction` block lists; wherever one stands, it counts. undefined: `tools` is no list.
  */
 export function toolsOf(body: Fields): Fields[] | undefined {
@@ -21,9 +21,13 @@ function collectDefinitions(value: unknown, tools: Fields[]): void {
     return;
   }
   for (const [name, inner] of Object.entries(value)) {
-    if (name === "definition" && typeof inner === "object" && inner !== null) tools.push(recordOf(inner));
+    if (name === "definition") {
+      tools.push(
+        ...[inner].flat().flatMap((each) => (typeof each === "object" && each !== null ? [recordOf(each)] : [])),
+      );
+    }
     // what a tool is called with, and the schema of that, declare nothing to the API
-    else if (name !== "input" && name !== "input_schema") collectDefinitions(inner, tools);
+    if (name !== "input" && name !== "input_schema") collectDefinitions(inner, tools);
   }
 }
 

@@ -16,7 +16,7 @@ export interface Price {
   longInput?: { above: number } & Omit<Price, "longInput">;
 }
 
-/** Prices of the cache follow from the input's: an eighth more to write, twice for an hour, a tenth to read. */
+/** Prices of the cache follow from the input's: a quarter more to write, twice for an hour, a tenth to read. */
 function price(input: number, output: number, cacheRead = input / 10): Price {
   return { input, output, cacheRead, cacheWrite: input * 1.25, cacheWriteHour: input * 2 };
 }
@@ -78,7 +78,8 @@ export class Prices {
    */
   leastOf(model: string | undefined, cost: (price: Price) => number): number {
     const all = [...this.#prices];
-    const family = /opus|sonnet|haiku|fable|mythos/.exec(model ?? "")?.[0] ?? "";
+    // "opusplan" is no alias of one family: claude plans with one and works with another
+    const family = /^(?:claude-.*)?(opus|sonnet|haiku|fable|mythos)(?![a-z])/.exec(model ?? "")?.[1] ?? "";
     const related = all.filter(([id]) => id === model || (family !== "" && id.includes(family)));
     return Math.min(...(related.length > 0 ? related : all).map(([, price]) => cost(price)));
   }

@@ -74,13 +74,19 @@ test("an origin that is not https, or not on this machine, is refused", () =>
   }));
 
 test("a number is written as one: nothing else is taken for 0 or 1", () =>
-  withSources(async (sources) => {
+  withSources(async (sources, home) => {
     for (const budgetUsd of ["", " ", "1e3", "0x10", "-1", "1,5", "Infinity"]) {
       assert.throws(() => loadConfig({ ...sources, flags: { budgetUsd } }), /--budget-usd/, budgetUsd);
     }
-    for (const MODAL_SB_CPU_CORES of ["0.1", "true"]) {
-      assert.throws(() => loadConfig({ ...sources, environment: { MODAL_SB_CPU_CORES } }), /MODAL_SB_CPU_CORES/);
+    assert.throws(() => loadConfig({ ...sources, flags: { budgetUsd: "-1" } }), /Too small/);
+    for (const value of [true, null, [], ""]) {
+      await writeFile(
+        join(home, ".config/modal-sb/config.json"),
+        JSON.stringify({ budgetUsd: value, maxTurns: value }),
+      );
+      assert.throws(() => loadConfig(sources), /must be a (?:whole )?number/, JSON.stringify(value));
     }
+    await writeFile(join(home, ".config/modal-sb/config.json"), "{}");
     const { settings } = loadConfig({
       ...sources,
       flags: { budgetUsd: "0.5" },

@@ -69,6 +69,7 @@ test("a budget that cannot pay for one request is refused before a sandbox is st
 });
 
 for (const [what, argv, env, settings] of [
+  ["an alias of several families", ["--model", "opusplan", "--budget-usd", "0.6"], {}, undefined],
   ["a retired model, in whose place claude asks for another", ["--model", "claude-opus-4-1"], {}, undefined],
   ["a cheaper model in the instructions", ["--budget-usd", "0.3"], {}, { model: "claude-haiku-4-5" }],
   ["more output than the model can write", [], { MODAL_SB_MAX_OUTPUT_TOKENS: "500000" }, { model: "claude-haiku-4-5" }],

@@ -40,7 +40,15 @@ async function untilTranscribed(user: User, word: string): Promise<void> {
   }
 }
 
-for (const name of ["websearch", "*", "field:", "field:thread", "beta:message-threads-2026-08-12"]) {
+for (const name of [
+  "websearch",
+  "*",
+  "field:",
+  "field:thread",
+  "field: speed",
+  "beta:message-threads-2026-08-12",
+  "beta:message-threads*",
+]) {
   test(`a name in anthropicAllow that allows nothing is an error: ${name}`, async () => {
     await using user = await User.create();
     const outcome = await user.run(["-p", "hi"], { env: { MODAL_SB_ANTHROPIC_ALLOW: name } });

@@ -62,6 +62,29 @@ const reachingOut: [name: string, changes: object, allowedBy: string][] = [
     { messages: [hello, addedDeeper({ type: "advisor_20260301" })] },
     "tool:advisor_20260301",
   ],
+  [
+    "web fetch in a list of definitions",
+    {
+      messages: [
+        hello,
+        { role: "system", content: [{ type: "tool_addition", definition: [{ type: "web_fetch_20260318" }] }] },
+      ],
+    },
+    "web_fetch",
+  ],
+  [
+    "web fetch in a definition within another",
+    {
+      messages: [
+        hello,
+        {
+          role: "system",
+          content: [{ definition: { name: "x", more: { definition: { type: "web_fetch_20260318" } } } }],
+        },
+      ],
+    },
+    "web_fetch",
+  ],
   ["web fetch in the system prompt", { system: [addition({ type: "web_fetch_20260318" })] }, "web_fetch"],
   ["an unknown field", { teleport: true }, "field:teleport"],
   ["the fast and dear mode", { speed: "fast" }, "field:speed"],
@@ -121,6 +144,14 @@ async function refused(proxy: RunningProxy, body: string, path = "/v1/messages")
   assert.equal(proxy.arrived.length, before, "nothing reaches the upstream");
   return [answer.headers["x-modal-sb-reason"], JSON.parse(answer.body).error.message];
 }
+
+test("a name that is allowed without its date is allowed with every date", async () => {
+  await using proxy = await runningProxy({ grant: grantFor({ allow: ["beta:fast-mode", "tool:advisor"] }) });
+  const tools = [{ type: "advisor_20260301", name: "x" }];
+  const headers = { "x-api-key": sandboxKey, "anthropic-beta": "fast-mode-2026-02-01" };
+  const answer = await proxy.send({ body: messageBody({ tools }), path: "/v1/messages", headers });
+  assert.equal(answer.status, 200, answer.body);
+});
 
 for (const [name, changes, allowedBy] of reachingOut) {
   test(`${name} is refused, also to count its tokens, until the grant allows it`, async () => {

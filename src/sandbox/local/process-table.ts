@@ -57,7 +57,7 @@ export function childrenOf(pid: number): number[] {
 
 /** The process that started `pid`, or has taken it over; undefined when it ended. */
 export function parentOf(pid: number): number | undefined {
-  const field = fieldsAfterName(pid)?.[1];
+  const field = fieldsAfterName(pid)[1];
   return field === undefined ? undefined : Number(field);
 }
 
@@ -73,7 +73,7 @@ export function environmentOf(pid: number): Record<string, string> {
  */
 export function startTime(pid: number): string | undefined {
   const fields = fieldsAfterName(pid);
-  return ["Z", "X"].includes(fields?.[0] ?? "X") ? undefined : fields?.[19];
+  return /^[ZX]$/.test(fields[0] ?? "") ? undefined : fields[19];
 }
 
 /** Processes that were started with `name=value` in their environment. */
@@ -99,8 +99,8 @@ function ownBytes(statm: string): number {
 }
 
 /** Fields of /proc/<pid>/stat. The name in field 2 may hold spaces and parentheses: they are counted from its end. */
-function fieldsAfterName(pid: number): string[] | undefined {
-  return readOrEmpty(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ");
+function fieldsAfterName(pid: number): string[] {
+  return (readOrEmpty(`/proc/${pid}/stat`).split(") ").at(-1) ?? "").split(" ");
 }
 
 function readOrEmpty(path: string, encoding: "latin1" | "utf8" = "latin1"): string {
