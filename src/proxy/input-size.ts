@@ -3,6 +3,8 @@ import { bytesPerToken, tokensPerImage } from "./cost.ts";
 
 /** searches that a request may make when it does not say how many */
 const searchesUnsaid = 20;
+/** more than one request can make: with it, sums stay exact */
+const mostSearches = 10_000;
 
 /** Text by its bytes; an image, which is far longer in base64 than it counts, by a fixed number. */
 export function inputTokensOf(bytes: Buffer, fields: Readonly<Record<string, unknown>>): number {
@@ -25,9 +27,17 @@ function findImages(holder: unknown, images: { count: number; bytes: number }): 
   }
 }
 
-/** How many web searches these tools can make on the server. */
+/** How many web searches these tools can make on the server. A tool can say how many, and not that it gives some back. */
 export function webSearchesOf(tools: readonly { type?: unknown; max_uses?: unknown }[]): number {
+  const said = (most: unknown) => Number.isSafeInteger(most) && Number(most) >= 0;
   return tools
     .filter((tool) => String(tool.type).startsWith("web_search"))
-    .reduce((sum, { max_uses: most }) => sum + (Number.isSafeInteger(most) ? Number(most) : searchesUnsaid), 0);
+    .reduce((sum, { max_uses: most }) => sum + (said(most) ? Math.min(Number(most), mostSearches) : searchesUnsaid), 0);
+}
+
+/** What the request wants kept, and for how long. JSON can write a letter as an escape: then its meaning is looked at. */
+export function cacheOf(bytes: Buffer, fields: Readonly<Record<string, unknown>>): "no" | "5m" | "1h" {
+  const plain = bytes.includes("\\u00") ? JSON.stringify(fields) : bytes;
+  if (!plain.includes("cache_control")) return "no";
+  return plain.includes('"1h"') ? "1h" : "5m";
 }

@@ -29,10 +29,12 @@ export function refuseUnpayable(options: SessionOptions, account: Account): void
   const spent = account.isNew ? 0 : spentOf(name, account.auditFolder);
   const left = Math.max(0, useLimits.usd - spent);
   if (left > 0 && left >= needed) return;
+  // what helps for certain, and not the least that could
+  const usual = Math.max(needed, leastRequest(model ?? usualModel, options));
   throw new BudgetError(
     `Cannot start the session "${name}": ${amount(left)} of its budget of ${amount(useLimits.usd)} is left, and a request${model ? ` to ${model}` : ""} can cost ${amount(needed)}`,
     {
-      hint: `set a larger budget (--budget-usd ${Math.ceil(spent + 2 * needed)}), a cheaper model (--model), or fewer tokens of output (MODAL_SB_MAX_OUTPUT_TOKENS)`,
+      hint: `set a larger budget (--budget-usd ${Math.ceil(spent + 2 * usual)}), a cheaper model (--model), or fewer tokens of output (MODAL_SB_MAX_OUTPUT_TOKENS)`,
     },
   );
 }

@@ -64,6 +64,25 @@ test("a refusal for lack of budget says what was asked, what is left, and is not
   assert.equal(proxy.arrived.length, 0);
 });
 
+test("a request cannot hide what it wants cached behind escapes", async () => {
+  const system = [{ type: "text", text: "x".repeat(30_000), cache_control: { type: "ephemeral", ttl: "1h" } }];
+  const plain = messageBody({ system });
+  const escaped = plain.replace("cache_control", "cache\\u005fcontrol").replace('"1h"', '"\\u0031h"');
+  await using proxy = await withLimits({ usd: 0.08 }, using(1));
+  const answers = await Promise.all([plain, escaped].map((body) => proxy.send({ body })));
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [402, 402],
+  );
+});
+
+test("a number of searches below zero gives no money back", async () => {
+  const grant = { limits: { usd: 0.1 }, upstreams: { anthropic: { allow: ["web_search"] } } };
+  const tools = [{ type: "web_search_20250305", name: "web_search", max_uses: -1_000_000 }];
+  await using proxy = await runningProxy({ grant, handler: using(1) });
+  assert.equal((await proxy.send({ body: messageBody({ tools }) })).status, 402);
+});
+
 test("what was set aside and not used is free again", async () => {
   await using proxy = await withLimits({ usd: requestUsd * 1.2 }, using(1));
   for (let count = 0; count < 5; count += 1) assert.equal((await proxy.send({})).status, 200);

@@ -4,7 +4,7 @@ import { AnthropicPolicy } from "../anthropic-policy.ts";
 import { toolsOf } from "../anthropic-tools.ts";
 import { reservationOf } from "../cost.ts";
 import type { AnthropicGrant } from "../grant.ts";
-import { inputTokensOf, webSearchesOf } from "../input-size.ts";
+import { cacheOf, inputTokensOf, webSearchesOf } from "../input-size.ts";
 import type { Prices } from "../prices.ts";
 import { parseStrictJson } from "../strict-json.ts";
 import {
@@ -130,7 +130,7 @@ function reserve(
       inputTokens: inputTokensOf(bytes, fields),
       outputTokens,
       webSearches: webSearchesOf(toolsOf(fields) ?? []),
-      cache: !bytes.includes("cache_control") ? "no" : bytes.includes('"1h"') ? "1h" : "5m",
+      cache: cacheOf(bytes, fields),
     },
     price,
   );
