@@ -1,6 +1,6 @@
 import { exitCodes } from "../errors.ts";
 import type { EndTurn } from "../protocol/messages.ts";
-import type { Reason } from "../proxy/refusal.ts";
+import { type Reason, reasons, statusOf } from "../proxy/refusal.ts";
 import { tooLongHint, type tooLongReason } from "../session/message-size.ts";
 
 interface TurnOutcome {
@@ -38,10 +38,16 @@ export function outcomeOf(end: EndTurn, sandboxLost: boolean): TurnOutcome {
   const { apiStatus = null, reason = null } = end.error ?? {};
   // the sandbox chooses the reason: it could be the name of a method of every object
   const known = reason !== null && Object.hasOwn(outcomes, reason) ? outcomes[reason] : undefined;
-  if (known) return known;
+  if (known && isOurs(reason ?? "", apiStatus)) return known;
   if (apiStatus === null) return { exitCode: exitCodes.agent };
   const hint = hintOfStatus(apiStatus);
   return { exitCode: exitCodes.upstream, ...(hint !== undefined && { hint }) };
+}
+
+/** An upstream can name a reason of ours too: ours has the status that goes with it. */
+function isOurs(reason: string, apiStatus: number | null): boolean {
+  const ours = reasons.find((each) => each === reason);
+  return apiStatus === (ours ? statusOf(ours, "anthropic") : null);
 }
 
 function hintOfStatus(status: number): string | undefined {

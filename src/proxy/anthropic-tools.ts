@@ -23,7 +23,9 @@ function collectDefinitions(value: unknown, tools: Fields[]): void {
   for (const [name, inner] of Object.entries(value)) {
     if (name === "definition") {
       tools.push(
-        ...[inner].flat().flatMap((each) => (typeof each === "object" && each !== null ? [recordOf(each)] : [])),
+        ...[inner]
+          .flat(Number.POSITIVE_INFINITY)
+          .flatMap((each) => (typeof each === "object" && each !== null ? [recordOf(each)] : [])),
       );
     }
     // what a tool is called with, and the schema of that, declare nothing to the API
@@ -31,6 +33,8 @@ function collectDefinitions(value: unknown, tools: Fields[]): void {
   }
 }
 
+/** What is no object has a type that no list knows. */
 function recordOf(value: unknown): Fields {
-  return typeof value === "object" && value !== null ? (value as Fields) : {};
+  const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
+  return isRecord ? (value as Fields) : { type: "no_object" };
 }

@@ -88,6 +88,8 @@ const reachingOut: [name: string, changes: object, allowedBy: string][] = [
   ["web fetch in the system prompt", { system: [addition({ type: "web_fetch_20260318" })] }, "web_fetch"],
   ["an unknown field", { teleport: true }, "field:teleport"],
   ["the fast and dear mode", { speed: "fast" }, "field:speed"],
+  ["a tool in a list of its own", { tools: [[{ type: "web_search_20250305" }]] }, "tool:no_object"],
+  ["a tool that is a word", { tools: ["web_search_20250305"] }, "tool:no_object"],
   ["an unknown tool", { tools: [{ type: "teleport_20270101", name: "x" }] }, "tool:teleport_20270101"],
 ];
 
