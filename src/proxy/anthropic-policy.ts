@@ -97,7 +97,9 @@ export class AnthropicPolicy {
     if (typeof content !== "object" || content === null) return undefined;
     for (const block of Array.isArray(content) ? content : [content]) {
       const { source, file_id, url, content: inner, type } = recordOf(block);
-      const feature = featureOfSource(source) ?? (file_id === undefined ? undefined : "files");
+      // a file that the server's own code has written is none of the account's others
+      const ofFile = /^(?:bash_)?code_execution_output$/.test(String(type)) ? "code_execution" : "files";
+      const feature = featureOfSource(source) ?? (file_id === undefined ? undefined : ofFile);
       if (feature && !this.#allows(feature)) return feature;
       // results that the server's own tools gave in earlier turns name the pages they came from
       const isResult = typeof type === "string" && type.endsWith("_result");

@@ -27,6 +27,26 @@ const reachingOut: [name: string, changes: object, allowedBy: string][] = [
   ["web fetch", { tools: [{ type: "web_fetch_20250910", name: "web_fetch" }] }, "web_fetch"],
   ["code execution", { tools: [{ type: "code_execution_20250825", name: "x" }] }, "code_execution"],
   ["a container", { container: "container_1" }, "code_execution"],
+  [
+    "a file that code has written",
+    {
+      messages: [
+        {
+          role: "assistant",
+          content: [
+            {
+              type: "bash_code_execution_tool_result",
+              content: {
+                type: "bash_code_execution_result",
+                content: [{ type: "bash_code_execution_output", file_id: "f" }],
+              },
+            },
+          ],
+        },
+      ],
+    },
+    "code_execution",
+  ],
   ["an MCP server", { mcp_servers: [{ type: "url", url: "https://evil.example", name: "x" }] }, "mcp"],
   ["tools of an MCP server", { tools: [{ type: "mcp_toolset", mcp_server_name: "x" }] }, "mcp"],
   ["an image by address", source("url", { url: "https://evil.example/?secret" }), "url_sources"],
